@@ -1,0 +1,21 @@
+"""Compiled kernels: plain C that is called through ctypes (see workflow_scripts/common/compiled.py)."""
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+SOURCES = sorted(Path("workflow_scripts").glob("*/_*.c"))
+
+setup(
+    ext_modules=[
+        Extension(
+            ".".join(source.with_suffix("").parts),
+            [str(source)],
+            include_dirs=["workflow_scripts/common"],
+            depends=[str(path) for path in Path("workflow_scripts").glob("*/*.h")],
+            extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-Wall", "-Wextra"],
+            extra_link_args=["-lm"],
+        )
+        for source in SOURCES
+    ]
+)

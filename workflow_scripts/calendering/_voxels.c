@@ -1,0 +1,2 @@
+#include "extension.h"
+EXTENSION_MODULE(_voxels)

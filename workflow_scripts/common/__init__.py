@@ -1,0 +1,1 @@
+"""What every stage shares: settings, errors, the data contract, records, seeds, provenance."""

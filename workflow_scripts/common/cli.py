@@ -1,0 +1,34 @@
+"""How every program starts and ends: the same help, the same two error lines, the same exit codes."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from .errors import CalandriaError
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the paragraphs of a description and shows the defaults."""
+
+
+def program(description: str, name: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser whose help keeps the paragraphs of ``description`` and shows defaults."""
+    return argparse.ArgumentParser(prog=name, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+
+
+def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
+    """Run ``main``; a mistake of the user ends in two lines on stderr and exit code 2.
+
+    A program ends with ``if __name__ == "__main__": sys.exit(run(main))``; tests call ``main([...])`` and see the exception.
+    """
+    try:
+        main(arguments)
+    except CalandriaError as error:
+        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; finished results are kept\n")
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0

@@ -1,0 +1,64 @@
+"""The small family of errors that users meet; each says what is wrong and, in a second line, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CalandriaError(Exception):
+    """A mistake that the user can mend.
+
+    Parameters
+    ----------
+    message
+        What is wrong, where, what was found and what was expected; one line.
+    hint
+        What to do about it; one line.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = " ".join(message.split())
+        self.hint = " ".join(hint.split())
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}"
+
+    def __reduce__(self) -> tuple:
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+def _rebuild(kind: type[CalandriaError], message: str, hint: str) -> CalandriaError:
+    return kind(message, hint=hint)
+
+
+class SettingsError(CalandriaError):
+    """A setting or a row of a sample sheet is unknown, missing or out of range."""
+
+
+class InputFileError(CalandriaError):
+    """A file that the user named cannot be read as what it should be."""
+
+
+class ContractError(CalandriaError):
+    """An array or a file breaks the data contract (axes, type, phase codes, voxel edge)."""
+
+
+class ConvergenceError(CalandriaError):
+    """An iteration ended before its tolerance was met; no number is returned."""
+
+
+class DeviceError(CalandriaError):
+    """A device or a launcher that was asked for is not there."""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return advice naming the known word that is nearest to ``name``.
+
+    >>> nearest_name("porse", ["pore", "cbd", "am"])
+    "did you mean 'pore'?"
+    >>> nearest_name("x", ["pore", "cbd"])
+    'known: pore, cbd'
+    """
+    words = list(known)
+    close = difflib.get_close_matches(name, words, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}"

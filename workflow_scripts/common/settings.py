@@ -1,0 +1,104 @@
+"""The base of all typed settings, and how mistakes in them are told: all at once, each with its key, what was found and what is allowed."""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import SettingsError
+from .files import existing_file
+from .records import read_json
+
+
+class Section(BaseModel):
+    """A frozen section of the settings; unknown keys are errors; every field states its range, unit and meaning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any], where: str) -> Self:
+        """Validate ``content`` (read from ``where``); raises SettingsError with every mistake."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise SettingsError(
+                f"{where}: {mistakes(error, cls)}", hint="mend these keys; config/config.yaml explains each of them"
+            ) from error
+
+    @classmethod
+    def from_slice(cls, path: str | os.PathLike) -> Self:
+        """Read the section from the JSON slice that the workflow wrote for a stage."""
+        return cls.from_mapping(read_json(path), str(path))
+
+
+def mistakes(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return all mistakes of a validation in one line."""
+    told = []
+    for item in error.errors(include_url=False, include_context=False):
+        key = ".".join(str(part) for part in item["loc"]) or "(whole section)"
+        if item["type"] == "extra_forbidden":
+            known = sorted(_keys(model))
+            close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+            told.append(f"{key} is unknown" + (f" (did you mean {close[0]!r}?)" if close else ""))
+        elif item["type"] == "missing":
+            told.append(f"{key} is missing")
+        else:
+            found = item.get("input")
+            shown = f", found {found!r}" if not isinstance(found, Mapping) else ""
+            told.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{shown}")
+    return "; ".join(told)
+
+
+def _keys(model: type[BaseModel]) -> Iterable[str]:
+    for name, info in model.model_fields.items():
+        yield name
+        for kind in [info.annotation, *getattr(info.annotation, "__args__", ())]:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind)
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a YAML file that must hold a mapping."""
+    text = existing_file(path, "settings file").read_text(encoding="utf-8")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(
+            f"{str(path)!r} is not YAML: {error}", hint="check indentation and quotes at the line that is named"
+        ) from error
+    if not isinstance(content, dict):
+        raise SettingsError(
+            f"{str(path)!r} holds {type(content).__name__}; expected a mapping of sections", hint="start from config/config.yaml"
+        )
+    return content
+
+
+def read_sheet(path: str | os.PathLike, row_model: type[Section]) -> list[Any]:
+    """Read a sample sheet (tab-separated, a header line, # comments) and validate it row by row.
+
+    Empty cells are left to the defaults of ``row_model``. All mistakes are told at once with their line numbers.
+    """
+    lines = existing_file(path, "sample sheet").read_text(encoding="utf-8-sig").splitlines()
+    table = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    if not table:
+        return []
+    header = [name.strip() for name in table[0][1]]
+    rows, told = [], []
+    for number, cells in table[1:]:
+        if len(cells) != len(header):
+            told.append(f"line {number} has {len(cells)} cells; expected {len(header)}, separated by tabs")
+            continue
+        content = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
+        try:
+            rows.append(row_model.model_validate(content))
+        except ValidationError as error:
+            told.append(f"line {number}: {mistakes(error, row_model)}")
+    if told:
+        raise SettingsError(
+            f"{Path(path)}: " + "; ".join(told), hint=f"columns are {', '.join(row_model.model_fields)}; separate cells by tabs"
+        )
+    return rows
