@@ -153,7 +153,7 @@ def open_labelled(path: str | os.PathLike) -> Iterator[tuple[zarr.Array, Labelle
             hint="import the file by the tomography stage, or delete it and run its rule again",
         ) from error
     with store:
-        facts = dict(group.attrs)
+        facts: dict[str, Any] = dict(group.attrs)
         missing = [key for key in ("voxel_edge_um", "periodic", "axes") if key not in facts]
         if missing or not isinstance(array, zarr.Array) or array.dtype != np.uint8 or array.ndim not in AXES:
             raise ContractError(

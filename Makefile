@@ -1,0 +1,57 @@
+# `make demo` runs the demo study, `make test` the tests; both make the environment in .venv first.
+# On the machine: Python 3.11, a C compiler, make.
+PYTHON ?= python3.11
+CORES ?= $(shell nproc)
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := envs/lammps.lock envs/voxels.lock envs/torch.lock envs/workflow.lock
+SOURCES := pyproject.toml setup.py $(wildcard workflow_scripts/*/*.c workflow_scripts/*/*.h)
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PYTHONNOUSERSITE = 1
+# one thread a job: the workflow itself keeps the cores busy
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint format install clean help
+
+help:
+	@echo "make demo    run the demo study; the report is results/demo/report/index.html"
+	@echo "make test    run all tests"
+	@echo "make lint    check style, types and rules"
+	@echo "make format  format all code"
+	@echo "make clean   delete results, logs and the environment"
+
+demo: $(VENV)/.runtime
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host
+	@echo "the demo study is complete; open results/demo/report/index.html"
+
+test: $(VENV)/.development
+	$(BIN)/pytest -n $(CORES) --dist worksteal
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+	$(BIN)/python envs/write_locks.py --check
+
+format: $(VENV)/.development
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+install: $(VENV)/.runtime
+
+$(VENV)/.runtime: $(LOCKS) $(SOURCES)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; name it: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(addprefix -r ,$(LOCKS))
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+$(VENV)/.development: $(VENV)/.runtime envs/development.lock
+	$(BIN)/pip install -q -r envs/development.lock
+	touch $@
+
+clean:
+	rm -rf results logs .snakemake build $(VENV)
