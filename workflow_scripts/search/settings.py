@@ -1,0 +1,56 @@
+"""Settings of a hyperparameter search: its budget, its sampler and pruner, its workers."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..common.settings import Section
+
+
+class SearchSettings(Section):
+    """How many trials are made, how their parameters are drawn, when they are given up, and by how many workers.
+
+    ``n_trials``, ``workers``, ``lease_seconds``, ``storage``, ``max_failed_fraction``, ``max_attempts`` and
+    ``threads_per_worker`` may change between two runs of the same study; every other field starts a new study.
+    """
+
+    n_trials: int = Field(6, ge=1, le=100_000)
+    """Budget: trials in all, whether they complete, are pruned or fail; a finished study with a larger budget goes on."""
+
+    workers: int = Field(2, ge=1, le=1024)
+    """Processes that work on the study at the same time on this machine."""
+
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """tpe: tree-structured Parzen estimator, learns from finished trials; random: independent draws; grid: every
+    combination once, in an order shuffled by the seed (floats need a step), at most n_trials of them."""
+
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    """median: give up a trial that is worse than the median of the others at the same step; hyperband: successive
+    halving in brackets; none: every trial runs to its end."""
+
+    n_startup_trials: int = Field(4, ge=0, le=10_000)
+    """Trials drawn at random before tpe learns, and completed trials before the median pruner acts."""
+
+    n_warmup_steps: int = Field(2, ge=0, le=1_000_000)
+    """Steps (epochs) of a trial during which it is not pruned."""
+
+    seed: int = Field(1, ge=0, lt=2**31)
+    """Seed of the study. Each trial draws from its own stream of it, so with one worker a study repeats exactly; with
+    several workers tpe and the pruners also depend on the order in which results arrive."""
+
+    storage: str | None = None
+    """Where trials are recorded: empty for a journal file in the study's folder, or a database URL that Optuna accepts,
+    e.g. postgresql://user@host/name."""
+
+    lease_seconds: float = Field(120.0, ge=1.0, le=86_400.0)
+    """A trial whose worker has given no sign of life for this long, in seconds, is taken over by another one; the death
+    of a worker on the same machine is seen at once. On network file systems at least 120."""
+
+    max_failed_fraction: float = Field(0.5, ge=0.0, le=1.0)
+    """The study stops when three trials or more, and more than this fraction of the finished ones, have failed."""
+
+    max_attempts: int = Field(5, ge=1, le=1000)
+    """A trial whose workers died this many times without a new step in between is recorded as failed."""
+
+    threads_per_worker: int = Field(1, ge=1, le=1024)
+    """Threads that the numerical libraries of each worker may use."""

@@ -1,0 +1,216 @@
+"""The folder of a study: its definition, its journal, and where leases, checkpoints and logs lie."""
+
+import errno
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from ..common.errors import CalandriaError, InputFileError, SettingsError
+from ..common.records import content_digest, file_digest, read_json, write_json
+from .locks import OwnedLock
+from .objective import objective_version
+from .sampling import make_pruner
+from .settings import SearchSettings
+
+JOURNAL_STALE_SECONDS = 30.0
+"""A writer of another machine that holds the journal's lock for longer counts as dead; a write takes milliseconds."""
+
+RUN_CONTROL = {"n_trials", "workers", "lease_seconds", "storage", "max_failed_fraction", "max_attempts", "threads_per_worker"}
+"""Search settings that change how a study runs but not what a trial gives."""
+
+
+class JournalError(CalandriaError):
+    """The journal of a study cannot be written."""
+
+
+@dataclass(frozen=True)
+class SearchDefinition:
+    """What is searched.
+
+    Parameters
+    ----------
+    name
+        Name of the study, e.g. ``surrogate``.
+    objective
+        Module with ``suggest`` and ``run``, e.g. ``workflow_scripts.surrogate.trial``.
+    settings
+        Settings that both get; JSON.
+    data
+        Lists of paths by name.
+    search
+        Budget, sampler, pruner, workers.
+    device
+        ``cpu`` or ``cuda``.
+    direction
+        ``minimize`` or ``maximize``.
+    """
+
+    name: str
+    objective: str
+    settings: dict[str, Any]
+    data: dict[str, list[str]]
+    search: SearchSettings
+    device: str = "cpu"
+    direction: str = "minimize"
+    data_sha256: dict[str, list[str]] = field(default_factory=dict)
+    study_name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("minimize", "maximize"):
+            raise SettingsError(
+                f"direction of study {self.name!r} is {self.direction!r}; expected minimize or maximize",
+                hint="mend the definition",
+            )
+
+    def identified(self) -> Self:
+        """Return the definition with absolute paths, the digests of its files, and the name of its study.
+
+        The name carries a digest of all that a trial's value depends on: another objective, setting, input file, seed, sampler or
+        pruner makes another study in the same journal, so trials of different settings never mix. Where the files lie does not count.
+        """
+        paths = {name: [str(Path(path).resolve()) for path in files] for name, files in self.data.items()}
+        digests = {name: [file_digest(path) for path in files] for name, files in paths.items()}
+        search = {key: value for key, value in self.search.model_dump().items() if key not in RUN_CONTROL}
+        matter = [self.objective, objective_version(self.objective), self.settings, digests, search, self.direction]
+        study_name = f"{self.name}-{content_digest(matter)[:12]}"
+        return replace(self, data=paths, data_sha256=digests, study_name=study_name)
+
+
+class StudyFolder:
+    """The scratch folder of a search; it may be shared by workers on several machines."""
+
+    def __init__(self, directory: str | os.PathLike) -> None:
+        self.directory = Path(directory)
+
+    @property
+    def definition_path(self) -> Path:
+        """Where the definition lies, for workers."""
+        return self.directory / "search.json"
+
+    @property
+    def journal_path(self) -> Path:
+        """Where trials are recorded, unless a database is."""
+        return self.directory / "journal.log"
+
+    @property
+    def log_folder(self) -> Path:
+        """Where workers that the controller started say what they did."""
+        return self.directory / "logs"
+
+    def checkpoint_path(self, study_name: str, number: int) -> Path:
+        """Return the checkpoint file of a trial."""
+        return self.directory / "checkpoints" / study_name / f"trial_{number}.pt"
+
+    def lease(self, study_name: str, number: int, stale_seconds: float, name: str = "") -> OwnedLock:
+        """Return the lease of a trial: whoever holds it runs the trial."""
+        return OwnedLock(self.directory / "leases" / study_name / f"trial_{number}.lease", stale_seconds, name)
+
+    def claim_lock(self, study_name: str, stale_seconds: float) -> OwnedLock:
+        """Return the lock under which trials are counted, made, taken over and finished."""
+        return OwnedLock(self.directory / "leases" / study_name / "claim.lock", stale_seconds)
+
+    def controller_lock(self, stale_seconds: float) -> OwnedLock:
+        """Return the lock that keeps a second controller out."""
+        return OwnedLock(self.directory / "controller.lock", stale_seconds)
+
+    def write_definition(self, definition: SearchDefinition) -> None:
+        """Write an identified definition for the workers and make the folders they need."""
+        for name in ("checkpoints", "leases"):
+            (self.directory / name / definition.study_name).mkdir(parents=True, exist_ok=True)
+        self.log_folder.mkdir(exist_ok=True)
+        write_json(self.definition_path, asdict(replace(definition, search=None)) | {"search": definition.search.model_dump()})
+
+    def read_definition(self) -> SearchDefinition:
+        """Read the definition that the controller wrote."""
+        content = read_json(self.definition_path)
+        try:
+            search = SearchSettings.from_mapping(content.pop("search"), str(self.definition_path))
+            return SearchDefinition(search=search, **content)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputFileError(
+                f"{str(self.definition_path)!r} is not the definition of a search ({error})",
+                hint="start the search again; it writes the definition for its workers",
+            ) from error
+
+    def open_storage(self, definition: SearchDefinition) -> BaseStorage:
+        """Open the journal, or the database that the settings name."""
+        if definition.search.storage is None:
+            return JournalStorage(MendedJournal(self.journal_path))
+        try:
+            return RDBStorage(definition.search.storage)
+        except Exception as error:  # drivers raise errors of their own kinds
+            raise JournalError(
+                f"storage {definition.search.storage.rpartition('@')[2]!r} cannot be opened: {error}",
+                hint="check the URL, the server and that its Python driver is installed; or leave storage empty for a journal file",
+            ) from error
+
+    def open_study(self, definition: SearchDefinition) -> optuna.Study:
+        """Open the study of an identified definition, making it if it is new."""
+        storage = self.open_storage(definition)
+        with self.claim_lock(definition.study_name, JOURNAL_STALE_SECONDS).held():
+            return optuna.create_study(
+                study_name=definition.study_name,
+                storage=storage,
+                pruner=make_pruner(definition.search),
+                direction=definition.direction,
+                load_if_exists=True,
+            )
+
+
+class MendedJournal(JournalFileBackend):
+    """Optuna's journal file, mended before every write.
+
+    A writer killed in the middle of a line, or a full disk, leaves a torn last line; Optuna would append to it and could never read the
+    file again. Under the lock the torn line, which nobody has acted on, is cut off.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__(str(path), lock_obj=OwnedLock(str(path) + ".lock", JOURNAL_STALE_SECONDS))
+        with self._lock.held():
+            mend_journal(path)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append records whole or not at all, and flush them to the disk."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        try:
+            with self._lock.held():
+                self._append(lines)
+        except OSError as error:
+            raise JournalError(
+                f"journal {self._file_path!r} cannot be written: {error}",
+                hint="free space on that disk or check its rights; then start the same command again",
+            ) from error
+
+    def _append(self, lines: bytes) -> None:
+        size = mend_journal(self._file_path)
+        try:
+            with open(self._file_path, "ab", buffering=0) as stream:
+                if stream.write(lines) != len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(stream.fileno())
+        except OSError:
+            os.truncate(self._file_path, size)
+            raise
+
+
+def mend_journal(path: str | os.PathLike) -> int:
+    """Cut a torn last line off a journal and return its size in bytes; the caller holds the journal's lock."""
+    with open(path, "r+b") as stream:
+        size = end = stream.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 65536)
+            stream.seek(start)
+            newline = stream.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            stream.truncate(end)
+    return end

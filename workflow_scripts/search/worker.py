@@ -1,0 +1,269 @@
+"""A worker of a study: claims trials, takes over those of dead workers, runs and tells them, whoever started it."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ..common.errors import CalandriaError, DeviceError
+from ..common.seeds import derived_seed
+from .locks import OwnedLock
+from .objective import Objective, StopRequested, TrialContext, load_objective
+from .presence import Presence
+from .sampling import grid_points, is_finite, make_sampler
+from .study import JournalError, SearchDefinition, StudyFolder
+
+EXIT_DONE, EXIT_FAILING, EXIT_STOPPED = 0, 3, 75
+IDLE_SECONDS = (0.1, 2.0)
+MIN_FAILED = 3
+
+log = logging.getLogger(__name__)
+
+
+class StudyFailingError(CalandriaError):
+    """Most trials of a study fail, so that more of them would tell nothing."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this worker holds the lease of."""
+
+    trial: optuna.Trial
+    number: int
+    lease: OwnedLock
+
+
+def grid_of(definition: SearchDefinition, objective: Objective | None = None) -> list[dict[str, Any]] | None:
+    """Return the grid of a definition whose sampler is ``grid``, else None."""
+    if definition.search.sampler != "grid":
+        return None
+    return grid_points((objective or load_objective(definition.objective)).suggest, definition.settings)
+
+
+def budget_of(definition: SearchDefinition, grid: Sequence[Mapping[str, Any]] | None) -> int:
+    """Return how many trials the study has at its end: the budget, or the whole grid if that is less."""
+    return min(definition.search.n_trials, len(grid)) if grid is not None else definition.search.n_trials
+
+
+def failing_reason(trials: Sequence[FrozenTrial], max_failed_fraction: float) -> str:
+    """Return why a study should stop early, or an empty text."""
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    n_finished = sum(trial.state.is_finished() for trial in trials)
+    if len(failed) < MIN_FAILED or len(failed) <= max_failed_fraction * n_finished:
+        return ""
+    return (
+        f"{len(failed)} of {n_finished} finished trials failed; the last one (trial {failed[-1].number}): "
+        f"{failed[-1].user_attrs.get('reason', 'no reason recorded')}"
+    )
+
+
+class Worker:
+    """Works on a study until its budget is met.
+
+    Trials are counted, made, taken over and finished under one lock of the study, so the budget is exact with any number of workers. A
+    trial belongs to whoever holds its lease; a running trial without a lease was released, or its worker died before it could take one.
+
+    Parameters
+    ----------
+    folder
+        The study's folder with its definition.
+    presence
+        Keeps leases fresh and hears stop signals; already entered.
+    name
+        Name of this worker in records and locks.
+    device
+        Device that replaces the definition's, None to keep it.
+    wait_for_others
+        Stay while trials of others run, to take them over if those die; else leave when nothing is left to claim.
+    """
+
+    def __init__(
+        self, folder: StudyFolder, presence: Presence, *, name: str, device: str | None = None, wait_for_others: bool = True
+    ) -> None:
+        self.folder, self.presence, self.name, self.wait_for_others = folder, presence, name, wait_for_others
+        self.definition = folder.read_definition()
+        self.search = self.definition.search
+        self.device = device or self.definition.device
+        if self.device != "cpu":
+            from ..common.training import select_device  # imports torch, which a search itself does not need
+
+            select_device(self.device)
+        self.objective = load_objective(self.definition.objective)
+        self.grid = grid_of(self.definition, self.objective)
+        self.study = folder.open_study(self.definition)
+        self._claim_lock = folder.claim_lock(self.definition.study_name, max(30.0, self.search.lease_seconds))
+        self._leases: dict[int, OwnedLock] = {}
+
+    def work(self) -> None:
+        """Run trials until the study is done; raises StopRequested, StudyFailingError, DeviceError or JournalError."""
+        pause = IDLE_SECONDS[0]
+        while True:
+            self._check_stop()
+            claim, is_done = self.claim()
+            if claim is not None:
+                self.run_trial(claim)
+                pause = IDLE_SECONDS[0]
+            elif is_done or not self.wait_for_others:
+                return
+            else:
+                self.presence.stop.wait(pause)
+                pause = min(1.5 * pause, IDLE_SECONDS[1])
+
+    def release_all(self) -> None:
+        """Give back every lock at hand, so that others need not wait until it is stale; the process ends now."""
+        for lock in [*self._leases.values(), self._claim_lock]:
+            lock.release()
+
+    def _check_stop(self) -> None:
+        if self.presence.stop.is_set():
+            raise StopRequested(self.presence.reason)
+
+    def _lease(self, number: int) -> OwnedLock:
+        # Kept, for a lease of another machine is stale only after we ourselves have watched it for a while.
+        if number not in self._leases:
+            self._leases[number] = self.folder.lease(self.definition.study_name, number, self.search.lease_seconds, self.name)
+        return self._leases[number]
+
+    def _current_budget(self) -> int:
+        try:
+            current = self.folder.read_definition()
+        except CalandriaError:
+            current = self.definition
+        return budget_of(current if current.study_name == self.definition.study_name else self.definition, self.grid)
+
+    @contextmanager
+    def _claiming(self) -> Iterator[None]:
+        with self._claim_lock.held():
+            self.presence.keep(self._claim_lock)
+            try:
+                yield
+            finally:
+                self.presence.drop(self._claim_lock)
+
+    def claim(self) -> tuple[Claim | None, bool]:
+        """Return an abandoned or a new trial with its lease, or None and whether the study is done."""
+        with self._claiming():
+            trials = self.study.get_trials(deepcopy=False)
+            if reason := failing_reason(trials, self.search.max_failed_fraction):
+                raise StudyFailingError(
+                    f"study {self.definition.study_name!r} stops early: {reason}",
+                    hint=f"mend the cause (see {self.folder.log_folder}), delete {self.folder.directory}, and start it again",
+                )
+            running = [trial for trial in trials if not trial.state.is_finished()]
+            for frozen in running:
+                lease = self._lease(frozen.number)
+                if lease.try_acquire():
+                    claim = self._adopt(frozen, lease)
+                    if claim is not None:
+                        return claim, False
+            if len(trials) < self._current_budget():
+                trial = self.study.ask()
+                lease = self._lease(trial.number)
+                if lease.try_acquire():
+                    self.presence.keep(lease)
+                    return Claim(trial, trial.number, lease), False
+                return None, False
+            return None, all(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    def _adopt(self, frozen: FrozenTrial, lease: OwnedLock) -> Claim | None:
+        trial = optuna.Trial(self.study, frozen._trial_id)
+        if lease.broke_owner:
+            step = -1 if frozen.last_step is None else frozen.last_step
+            before = frozen.user_attrs.get("deaths", {"step": None, "count": 0})
+            count = before["count"] + 1 if before["step"] == step else 1
+            trial.set_user_attr("deaths", {"step": step, "count": count})
+            log.info("trial %d: its worker died (%d times at this step); taken over by %s", frozen.number, count, self.name)
+            if count >= self.search.max_attempts:
+                trial.set_user_attr("reason", f"{count} workers died in it after step {step} (out of memory?)")
+                self.study.tell(trial, state=TrialState.FAIL)
+                lease.release()
+                return None
+        self.presence.keep(lease)
+        return Claim(trial, frozen.number, lease)
+
+    def _reporter(self, claim: Claim) -> Any:
+        last = claim.trial._cached_frozen_trial.last_step
+        reported = -1 if last is None else last
+
+        def report(step: int, value: float) -> None:
+            nonlocal reported
+            if not claim.lease.refresh():
+                raise StopRequested(f"lease of trial {claim.number} was lost")
+            if step > reported:
+                claim.trial.report(value, step)
+                reported = step
+                if claim.trial.should_prune():
+                    raise optuna.TrialPruned(f"pruned at step {step}")
+            self._check_stop()
+
+        return report
+
+    def run_trial(self, claim: Claim) -> None:
+        """Run a claimed trial and tell the study its value, that it was pruned, or why it failed."""
+        trial, number = claim.trial, claim.number
+        seed = derived_seed(self.search.seed, "trial", number)
+        checkpoint = self.folder.checkpoint_path(self.definition.study_name, number)
+        try:
+            self._check_stop()
+            self.study.sampler = make_sampler(self.search, number, self.grid)
+            try:
+                parameters = self.objective.suggest(trial, self.definition.settings)
+                record = {"worker": self.name, "seed": seed, "parameters": parameters}
+                if trial.user_attrs.get("work") != record:
+                    trial.set_user_attr("work", record)
+                context = TrialContext(
+                    settings=self.definition.settings,
+                    data=self.definition.data,
+                    seed=seed,
+                    device=self.device,
+                    checkpoint_path=checkpoint,
+                    report=self._reporter(claim),
+                    number=number,
+                )
+                value = self.objective.run(dict(parameters), context)
+                outcome = {"values": float(value)} if is_finite(value) else {"state": TrialState.FAIL}
+                reason = "" if is_finite(value) else f"its value is {value!r}, not a finite number"
+            except optuna.TrialPruned as pruned:
+                outcome, reason = {"state": TrialState.PRUNED}, str(pruned)
+            except (DeviceError, JournalError, optuna.exceptions.StorageInternalError):
+                raise  # the worker's trouble, not the trial's: another worker may run it
+            except Exception as error:
+                log.exception("trial %d failed", number)
+                text = " ".join(str(error).split())
+                outcome, reason = {"state": TrialState.FAIL}, f"{type(error).__name__}: {text}"[:500]
+            self._tell(claim, outcome, reason)
+            if "values" not in outcome:
+                checkpoint.unlink(missing_ok=True)
+        except StopRequested as stop:
+            if self.presence.stop.is_set():
+                raise
+            log.warning("trial %d left to another worker: %s", number, stop)
+        finally:
+            self.presence.drop(claim.lease)
+            claim.lease.release()
+
+    def _tell(self, claim: Claim, outcome: Mapping[str, Any], reason: str) -> None:
+        with self._claiming():
+            if not claim.lease.is_mine():
+                raise StopRequested(f"lease of trial {claim.number} was lost")
+            if reason:
+                claim.trial.set_user_attr("reason", reason)
+            self.study.tell(claim.trial, **outcome)
+        log.info("trial %d: %s %s", claim.number, outcome, reason)
+
+
+def set_threads(count: int) -> None:
+    """Limit the threads of numerical libraries that are loaded from now on."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[name] = str(count)
+
+
+def default_name() -> str:
+    """Return a name for a worker that was given none."""
+    return f"{os.uname().nodename.split('.')[0]}_{os.getpid()}_{time.strftime('%H%M%S')}"
