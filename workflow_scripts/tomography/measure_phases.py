@@ -1,0 +1,40 @@
+"""Measure phase fractions, thickness (um) and profiles through the thickness of a labelled volume; all fractions are of 1."""
+
+import sys
+from collections.abc import Sequence
+
+from ..common.cli import program, run
+from ..common.errors import ContractError
+from ..common.provenance import provenance
+from ..common.records import write_json
+from ..common.volumes import read_labelled
+from .measurements import measure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read options, measure one volume."""
+    parser = program(__doc__ or "", "measure_phases")
+    parser.add_argument("--volume", required=True, help="labelled volume (.zarr.zip)")
+    parser.add_argument("--output", required=True, help="record (JSON); lengths in um, fractions of 1")
+    options = parser.parse_args(arguments)
+    volume = read_labelled(options.volume)
+    if volume.labels.ndim != 3:
+        raise ContractError(
+            f"{options.volume} is a series; expected a volume (z, y, x)", hint="series are measured by transport.measure_frames"
+        )
+    write_json(
+        options.output,
+        {
+            "sample": volume.attributes.get("sample"),
+            "source": volume.source,
+            "segmentation": volume.attributes.get("segmentation"),
+            "shape": volume.labels.shape,
+            "voxel_edge_um": volume.voxel_edge_um,
+            **measure(volume.labels, volume.voxel_edge_um).record(),
+            "provenance": provenance("tomography", inputs={"volume": options.volume}),
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
