@@ -1,2 +1,96 @@
+/* Paints spheres into a labelled grid: per column of voxels one run along z, in a buffer where z is contiguous. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
 #include "extension.h"
+
 EXTENSION_MODULE(_voxels)
+
+#define TILE 32
+
+static int64_t wrapped(int64_t index, int64_t size) {
+    index %= size;
+    return index < 0 ? index + size : index;
+}
+
+/* Spheres (centres and radii in voxels, the centre of voxel 0 at 0) in the order given, each in its own code.
+   columns: (ny, nx, height), zeroed by the caller. A voxel is painted where dx*dx + dy*dy + dz*dz <= r*r. */
+EXPORT void paint_columns(uint8_t *columns, int64_t height, int64_t ny, int64_t nx, int y_wraps, int x_wraps, int64_t n,
+                          const double *x, const double *y, const double *z, const double *radius, const uint8_t *code) {
+    for (int64_t s = 0; s < n; s++) {
+        const double r = radius[s], r2 = r * r;
+        int64_t j0 = (int64_t)ceil(y[s] - r), j1 = (int64_t)floor(y[s] + r);
+        int64_t i0 = (int64_t)ceil(x[s] - r), i1 = (int64_t)floor(x[s] + r);
+        if (!y_wraps) {
+            j0 = j0 < 0 ? 0 : j0;
+            j1 = j1 >= ny ? ny - 1 : j1;
+        }
+        if (!x_wraps) {
+            i0 = i0 < 0 ? 0 : i0;
+            i1 = i1 >= nx ? nx - 1 : i1;
+        }
+        for (int64_t j = j0; j <= j1; j++) {
+            const double dy = (double)j - y[s];
+            uint8_t *row = columns + (y_wraps ? wrapped(j, ny) : j) * nx * height;
+            int64_t slot = x_wraps ? wrapped(i0, nx) : i0;
+            for (int64_t i = i0; i <= i1; i++, slot++) {
+                if (slot == nx)
+                    slot = 0;
+                const double dx = (double)i - x[s], flat = dx * dx + dy * dy;
+                if (flat > r2)
+                    continue;
+                const double half = sqrt(r2 - flat);
+                int64_t k0 = (int64_t)ceil(z[s] - half), k1 = (int64_t)floor(z[s] + half);
+#define INSIDE(k) (flat + ((double)(k) - z[s]) * ((double)(k) - z[s]) <= r2)
+                /* the root is rounded; the rule itself decides about the voxels at both ends */
+                if (INSIDE(k0 - 1))
+                    k0--;
+                else if (!INSIDE(k0))
+                    k0++;
+                if (INSIDE(k1 + 1))
+                    k1++;
+                else if (!INSIDE(k1))
+                    k1--;
+                k0 = k0 < 0 ? 0 : k0;
+                k1 = k1 >= height ? height - 1 : k1;
+                if (k0 <= k1)
+                    memset(row + slot * height + k0, code[s], (size_t)(k1 - k0 + 1));
+            }
+        }
+    }
+}
+
+/* columns (ny * nx, height) to labels (nz, ny * nx); slices from `surface` on become `outside`.
+   counts[code], codes 0..4: voxels of the columns below the surface; counts[5 + code]: above it. */
+EXPORT void stand_up(const uint8_t *columns, int64_t height, int64_t n_columns, uint8_t *labels, int64_t nz, int64_t surface,
+                     uint8_t outside, int64_t *counts) {
+    const int64_t top = surface < nz ? surface : nz;
+    memset(counts, 0, 10 * sizeof *counts);
+    for (int64_t c = 0; c < n_columns; c++) {
+        const uint8_t *column = columns + c * height;
+        int64_t am = 0, cbd = 0, am_above = 0, cbd_above = 0;
+        for (int64_t k = 0; k < top; k++) {
+            cbd += column[k] == 1;
+            am += column[k] == 2;
+        }
+        for (int64_t k = top; k < height; k++) {
+            cbd_above += column[k] == 1;
+            am_above += column[k] == 2;
+        }
+        counts[1] += cbd;
+        counts[2] += am;
+        counts[6] += cbd_above;
+        counts[7] += am_above;
+    }
+    counts[0] = n_columns * top - counts[1] - counts[2];
+    for (int64_t c0 = 0; c0 < n_columns; c0 += TILE)
+        for (int64_t k0 = 0; k0 < top; k0 += TILE) {
+            const int64_t c1 = c0 + TILE < n_columns ? c0 + TILE : n_columns, k1 = k0 + TILE < top ? k0 + TILE : top;
+            for (int64_t k = k0; k < k1; k++)
+                for (int64_t c = c0; c < c1; c++)
+                    labels[k * n_columns + c] = columns[c * height + k];
+        }
+    if (top < nz)
+        memset(labels + top * n_columns, outside, (size_t)((nz - top) * n_columns));
+}

@@ -1,0 +1,64 @@
+"""Program: particle dumps of one run to one HDF5 file."""
+
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..common.cli import program, run
+from ..common.progress import progress
+from ..common.provenance import provenance
+from .dumps import assemble, dump_files, length_unit, read_frames
+from .particles import write_run
+from .press import find_surface, frame_times, read_press
+from .settings import CalenderingSettings
+
+DESCRIPTION = """Read the particle dumps of one run (LAMMPS dump custom, LIGGGHTS; plain, gz, bz2, xz, zst) into one HDF5 file.
+
+Lengths are written in um with heights counted from the current collector, times in us, fractions as fractions. A row of the runs sheet for
+this film and degree may state units, phases, radii and so on of its own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the dumps, find the surface, write the run."""
+    parser = program(DESCRIPTION, "calendering.read_dumps")
+    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument("--dumps", required=True, nargs="+", help="dump files, folders of them, or quoted glob patterns")
+    parser.add_argument("--press", help="CSV of the press: step or time_us, and z_press (dump unit) or press_position_um")
+    parser.add_argument("--film", required=True, help="name of the film")
+    parser.add_argument("--compression-degree-percent", required=True, type=int, help="label of the compression degree, per cent")
+    parser.add_argument("--output", required=True, help="HDF5 file to write")
+    options = parser.parse_args(arguments)
+
+    settings = CalenderingSettings.from_slice(options.settings)
+    rules = settings.dumps_of(options.film, options.compression_degree_percent)
+    files = dump_files(options.dumps)
+    frames = itertools.chain.from_iterable(read_frames(path) for path in files)
+    first = next(frames, None)
+    frames = itertools.chain([first] if first is not None else [], frames)
+    particles = assemble(progress(frames, f"reading {options.film}", unit="frame"), rules)
+    press = None
+    if options.press:
+        press = read_press(options.press, length_unit(first, rules), rules.collector_z_um)
+    surface = find_surface(particles, press, options.compression_degree_percent / 100)
+    times, time_source = frame_times(particles, press, rules.frame_interval_us, settings.motion.timestep_us)
+    attributes = {
+        "film": options.film,
+        "compression_degree_percent": options.compression_degree_percent,
+        "frame_interval_us": float(times[1] - times[0]) if times.size > 1 else 0.0,
+        "time_source": time_source,
+        "deepest_compression_degree": float(surface.compression_degree.max()),
+        "source": f"DEM dumps {Path(options.dumps[0]).name}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""),
+        "provenance": provenance(
+            "calendering",
+            settings=rules.model_dump(),
+            inputs={f"dumps_{number}": path for number, path in enumerate(files)}
+            | ({"press": options.press} if options.press else {}),
+        ),
+    }
+    write_run(options.output, replace(particles, time_us=times), surface, times, attributes)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,62 @@
+"""Program: the particles of a run to a labelled time series."""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..common.cli import program, run
+from ..common.progress import progress
+from ..common.provenance import provenance
+from ..common.volumes import Labelled, write_labelled
+from .particles import read_run_file
+from .settings import CalenderingSettings
+from .voxels import choose_grid, paint_frame
+
+DESCRIPTION = """Paint every frame of a run into a labelled time series (t, z, y, x): 0 pore, 1 CBD, 2 AM, 4 void above the film.
+
+Frame quantities in the file: press_position_um, thickness_um, compression_degree, time_us, porosity, overlap_loss_cbd, overlap_loss_am, cut_loss (fractions)."""
+FACTS = (
+    "film",
+    "compression_degree_percent",
+    "frame_interval_us",
+    "turn_frame",
+    "surface_source",
+    "time_source",
+    "deepest_compression_degree",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the run, paint its frames, write the series."""
+    parser = program(DESCRIPTION, "calendering.voxelize_frames")
+    parser.add_argument("--settings", required=True, help="JSON file of the section calendering; voxel edge in um")
+    parser.add_argument("--particles", required=True, help="HDF5 file of calendering.read_dumps")
+    parser.add_argument("--output", required=True, help="labelled series to write, *.zarr.zip")
+    options = parser.parse_args(arguments)
+
+    settings = CalenderingSettings.from_slice(options.settings).voxels
+    dem = read_run_file(options.particles)
+    grid = choose_grid(dem.particles, dem.thickness_um, settings)
+    labels = np.empty((dem.time_us.size, *grid.shape), np.uint8)
+    measured = []
+    for frame in progress(range(dem.time_us.size), "voxelizing", unit="frame"):
+        painted = paint_frame(dem.particles, frame, float(dem.thickness_um[frame]), grid)
+        labels[frame] = painted.labels
+        measured.append(painted)
+    columns = {name: getattr(dem, name) for name in ("press_position_um", "thickness_um", "compression_degree", "time_us")}
+    columns |= {
+        name: np.array([getattr(painted, name) for painted in measured])
+        for name in ("porosity", "overlap_loss_cbd", "overlap_loss_am", "cut_loss")
+    }
+    attributes = {name: dem.attributes[name] for name in FACTS} | {
+        "box_misfit": grid.misfit,
+        "particles_provenance": dem.attributes["provenance"],
+        "provenance": provenance("calendering", settings=settings.model_dump(), inputs={"particles": options.particles}),
+    }
+    periodic = (False, dem.particles.periodic[1], dem.particles.periodic[0])
+    write_labelled(options.output, Labelled(labels, grid.edge_um, periodic, dem.attributes["source"], columns, attributes))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,171 @@
+"""Spheres to labelled voxels: carbon-binder first, active material over it, void above the film's surface."""
+
+import ctypes
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.compiled import library
+from ..common.errors import ContractError
+from ..common.phases import AM, CBD, PORE, VOID
+from .dumps import Particles
+from .settings import VoxelSettings
+
+KERNELS = "workflow_scripts.calendering._voxels"
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The voxel grid that all frames of a run share.
+
+    Parameters
+    ----------
+    shape
+        Voxels along z, y, x.
+    edge_um
+        Edge of the cubic voxels.
+    periodic
+        Whether x and y wrap around.
+    misfit
+        Largest relative difference between a periodic box and its voxels; positions are stretched by it.
+    """
+
+    shape: tuple[int, int, int]
+    edge_um: float
+    periodic: tuple[bool, bool]
+    misfit: float
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A painted frame.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) phase codes.
+    porosity
+        Pore volume over the volume between collector and surface.
+    overlap_loss_cbd, overlap_loss_am
+        Share of the sum of sphere volumes that the voxels above the collector do not hold: overlap, CBD covered by AM, imprint into the collector;
+        it carries the rounding of voxels, so it may be slightly negative. 0 for an absent phase.
+    cut_loss
+        Share of the solid voxels that lie above the surface (imprint into the press, spheres that jut out) and became void.
+    """
+
+    labels: NDArray[np.uint8]
+    porosity: float
+    overlap_loss_cbd: float
+    overlap_loss_am: float
+    cut_loss: float
+
+
+def choose_grid(particles: Particles, thickness_um: NDArray[np.float64], settings: VoxelSettings) -> Grid:
+    """Return the grid of a run.
+
+    A periodic side has round(length / edge) voxels, and positions are stretched where the box is no multiple of the edge. A side with walls
+    covers the box of all frames and is not stretched. The height is fixed by the settings, or holds the thickest frame rounded up to ``grid_height_multiple``.
+
+    Raises
+    ------
+    ContractError
+        A periodic box misfits by more than ``largest_misfit`` or changes by as much; the film does not fit a fixed height.
+    """
+    edge = settings.voxel_edge_um
+    sides, misfit = [], 0.0
+    for axis, name in enumerate("xy"):
+        low, high = particles.box[:, axis, 0], particles.box[:, axis, 1]
+        if particles.periodic[axis]:
+            length = high - low
+            count = max(1, round(float(length[0]) / edge))
+            worst = float(np.abs(length / (count * edge) - 1).max())
+            if worst > settings.largest_misfit:
+                raise ContractError(
+                    f"the periodic box is {length.min():g} to {length.max():g} um long in {name}, {worst:.2%} off {count} voxels of {edge:g} um",
+                    hint=f"choose a voxel edge that fits, e.g. {length[0] / count:.6g} um, or raise largest_misfit",
+                )
+            misfit = max(misfit, worst)
+        else:
+            count = max(1, round(float(high.max() - low.min()) / edge))
+        sides.append(count)
+    needed = max(_slices(float(thickness_um.max()), edge), 1)
+    height = settings.grid_height_voxels or -(-needed // settings.grid_height_multiple) * settings.grid_height_multiple
+    if needed > height:
+        raise ContractError(
+            f"the film is up to {thickness_um.max():.6g} um thick, {needed} voxels; the grid is {height} high",
+            hint=f"raise grid_height_voxels to {needed} or more, or leave it null",
+        )
+    return Grid((height, sides[1], sides[0]), edge, particles.periodic, misfit if misfit > ROUNDING else 0.0)
+
+
+def _slices(thickness_um: float, edge_um: float) -> int:
+    """Return how many slices have their centres within the thickness."""
+    return math.floor(thickness_um / edge_um + 0.5 + ROUNDING)
+
+
+def paint_frame(particles: Particles, frame: int, thickness_um: float, grid: Grid) -> Painted:
+    """Paint one frame: a voxel belongs to a sphere if its centre is inside (d2 <= r2); CBD first, AM over it.
+
+    Parameters
+    ----------
+    particles
+        The run; heights are counted from the current collector, which is the lower side of slice 0.
+    frame
+        Index of the frame.
+    thickness_um
+        Height of the film's surface; slices with centres above it become void.
+    grid
+        From :func:`choose_grid`. x and y wrap around by index where periodic, else spheres are clipped; z is clipped.
+    """
+    nz, ny, nx = grid.shape
+    corner = np.where(grid.periodic, particles.box[frame, :2, 0], particles.box[:, :2, 0].min(axis=0))
+    lengths = np.where(grid.periodic, particles.box[frame, :2, 1] - corner, [nx * grid.edge_um, ny * grid.edge_um])
+    stretch = np.array([nx, ny]) * grid.edge_um / lengths if grid.misfit else np.ones(2)
+    order = np.argsort(particles.phase, kind="stable")
+    x = _in_voxels((particles.x[frame] - corner[0]) * stretch[0], grid.edge_um)[order]
+    y = _in_voxels((particles.y[frame] - corner[1]) * stretch[1], grid.edge_um)[order]
+    z = _in_voxels(particles.z[frame], grid.edge_um)[order]
+    radius = particles.radius[frame][order] / grid.edge_um
+    code = np.ascontiguousarray(particles.phase[order])
+    # spheres may reach above the grid; they are painted whole so that the losses can be told apart
+    height = max(nz, int((z + radius).max()) + 2)
+    columns = np.zeros((ny, nx, height), np.uint8)
+    labels = np.empty(grid.shape, np.uint8)
+    counts = np.zeros(10, np.int64)
+    kernels = library(KERNELS)
+    kernels.paint_columns(
+        _pointer(columns),
+        *(ctypes.c_int64(size) for size in (height, ny, nx)),
+        *(ctypes.c_int(grid.periodic[axis]) for axis in (1, 0)),
+        ctypes.c_int64(code.size),
+        *(_pointer(array) for array in (x, y, z, radius, code)),
+    )
+    surface = min(_slices(thickness_um, grid.edge_um), nz)
+    kernels.stand_up(
+        _pointer(columns),
+        ctypes.c_int64(height),
+        ctypes.c_int64(ny * nx),
+        _pointer(labels),
+        ctypes.c_int64(nz),
+        ctypes.c_int64(surface),
+        ctypes.c_uint8(VOID),
+        _pointer(counts),
+    )
+    below, above = counts[:5], counts[5:]
+    spheres = {phase: float((4 / 3 * np.pi * radius[code == phase] ** 3).sum()) for phase in (CBD, AM)}
+    lost = {phase: 1 - float(below[phase] + above[phase]) / spheres[phase] if spheres[phase] else 0.0 for phase in spheres}
+    solid, cut = int((below + above)[[CBD, AM]].sum()), int(above[[CBD, AM]].sum())
+    inside = int(below.sum())
+    return Painted(labels, int(below[PORE]) / inside if inside else math.nan, lost[CBD], lost[AM], cut / solid if solid else 0.0)
+
+
+def _in_voxels(length_um: NDArray[np.float64], edge_um: float) -> NDArray[np.float64]:
+    """Return coordinates in voxels, with the centre of voxel 0 at 0."""
+    return length_um / edge_um - 0.5
+
+
+def _pointer(array: NDArray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
