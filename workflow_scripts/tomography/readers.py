@@ -335,6 +335,8 @@ def _hdf5(path: Path, dataset: str, opened: ExitStack) -> Stack:
 
 def _zarr(path: Path, dataset: str, opened: ExitStack) -> Stack:
     with _told(path.name):
+        if path.is_file():
+            zipfile.ZipFile(path).close()  # a ZipStore that fails to open cannot be closed
         store = opened.enter_context(ZipStore(path, mode="r")) if path.is_file() else str(path)
         top = zarr.open(store, mode="r")
         if isinstance(top, zarr.Array):
@@ -365,7 +367,7 @@ def _tiff(path: Path, opened: ExitStack) -> Stack:
             n_pages, all_series = len(file.pages), file.series
     finally:
         logger.removeHandler(complaints)
-    broken = [message for message in complaints.messages if re.search("invalid page offset|corrupt|truncat", message)]
+    broken = [message for message in complaints.messages if re.search("invalid (page )?offset|corrupt|truncat", message)]
     if broken:
         raise InputFileError(
             f"{path.name} is cut short or damaged after {n_pages} readable pages ({broken[0]})",

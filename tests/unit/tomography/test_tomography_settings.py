@@ -1,0 +1,108 @@
+"""Settings and sample sheets of the tomography stage."""
+
+import shlex
+
+import pytest
+
+from workflow_scripts.common.errors import InputFileError, SettingsError
+from workflow_scripts.common.settings import read_sheet
+from workflow_scripts.tomography import notation
+from workflow_scripts.tomography.import_volume import main
+from workflow_scripts.tomography.settings import SampleRow, TomographySettings, import_arguments
+
+GREY = {"sample": "a", "path": "a.tif", "voxel_edge_um": 0.4, "segmentation": "multi_otsu", "classes": "pore cbd am"}
+
+
+def row(**changes):
+    return SampleRow.from_mapping({"sample": "a", "path": "a.tif", "voxel_edge_um": 0.398, **changes}, "sheet")
+
+
+def test_rows_of_a_sheet_are_read(tmp_path):
+    sheet = tmp_path / "samples.tsv"
+    sheet.write_text(
+        "# images\nsample\tpath\tvoxel_edge_um\tlabels\tflip_z\treference_tau\n"
+        "cathode\tscan.tif\t0.398\t0=pore 1=am 2=cbd\ttrue\t1.87\nother\tslices\t0.4\t\t\t\n"
+    )
+    first, second = read_sheet(sheet, SampleRow)
+    assert (first.sample, first.flip_z, first.reference_tau, first.axes) == ("cathode", True, 1.87, "zyx")
+    assert (second.labels, second.flip_z) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"sample": "Cathode 1"}, "sample"),
+        ({"voxel_edge_um": 0}, "voxel_edge_um"),
+        ({"axes": "zyy"}, "axes 'zyy' do not name"),
+        ({"crop": "0:5,0:5"}, "not three ranges"),
+        ({"crop": "5:5,:,:"}, "empty along z"),
+        ({"labels": "0=pore 1=metal"}, "phase 'metal' is unknown"),
+        ({"labels": "0=pore 0=am"}, "names the label 0 twice"),
+        ({"labels": "pore"}, "is not label=phase"),
+        ({"labels": "0=pore", "segmentation": "otsu", "classes": "pore am"}, "leave either labels or segmentation empty"),
+        ({"segmentation": "otsu", "classes": "pore cbd am"}, "otsu makes 2 classes, found 3"),
+        ({"segmentation": "multi_otsu"}, "2 to 5 classes, found 0"),
+        ({"classes": "pore am"}, "classes are given without a segmentation"),
+        ({"segmentation": "kmeans"}, "segmentation"),
+        ({"median_filter": 4}, "must be odd"),
+        ({"path": "a.raw"}, "says nothing about its shape"),
+        ({"shape": "5x5x5"}, "shape and dtype are for raw files"),
+        ({"path": "a.raw", "shape": "5x5"}, "not three extents"),
+        ({"voxel_size": 0.4}, "voxel_size is unknown"),
+    ],
+)
+def test_mistakes_in_a_row_are_told(changes, match):
+    with pytest.raises(SettingsError, match=match):
+        row(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"median_filter": 2}, {"windows": []}, {"strides": ["all"]}, {"strides": [4, 4]}, {"windows": [0]}]
+)
+def test_mistakes_in_the_section_are_told(changes):
+    with pytest.raises(SettingsError):
+        TomographySettings.from_mapping(changes, "settings")
+
+
+def test_strides_take_numbers_and_the_word_window():
+    assert TomographySettings.from_mapping({"strides": [1, "window"]}, "settings").strides == (1, "window")
+
+
+def test_every_field_is_described():
+    for model in (SampleRow, TomographySettings):
+        assert all(field.description for field in model.model_fields.values())
+
+
+def test_import_arguments_survive_a_shell():
+    words = shlex.split(
+        import_arguments(row(path="my scan's.tif", labels="-1=pore 0=am 1=cbd", flip_z=True), TomographySettings())
+    )
+    assert "--source=my scan's.tif" in words and "--labels=-1=pore 0=am 1=cbd" in words and "--flip-z" in words
+    assert not any(word.startswith(("--median-filter", "--classes", "--shape", "--output")) for word in words)
+
+
+def test_a_row_overrules_the_median_filter_of_the_stage():
+    settings = TomographySettings(median_filter=3)
+    assert "--median-filter=3" in import_arguments(SampleRow(**GREY), settings)
+    assert "--median-filter=5" in import_arguments(SampleRow(**GREY, median_filter=5), settings)
+
+
+def test_the_program_takes_what_import_arguments_give(tmp_path):
+    words = shlex.split(
+        import_arguments(
+            row(path=str(tmp_path / "none.tif"), labels="-1=pore", flip_z=True, crop="1:,:,:5"), TomographySettings()
+        )
+    )
+    with pytest.raises(InputFileError, match="does not exist"):
+        main([*words, f"--output={tmp_path / 'out.zarr.zip'}"])
+
+
+@pytest.mark.parametrize("text", ["0x5x5", "5x5", "5x5x5x5", "5,5,5", "axbxc"])
+def test_bad_shapes_are_told(text):
+    with pytest.raises(SettingsError, match="three extents"):
+        notation.parse_shape(text)
+
+
+def test_an_empty_label_map_is_told():
+    with pytest.raises(SettingsError, match="label map is empty"):
+        notation.parse_labels(" ")
