@@ -79,8 +79,8 @@ def restore_rng(state: Mapping[str, Any], **generators: np.random.Generator | to
 
 def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     """Write tensors, numbers, text, lists and dicts to a file, whole or not at all."""
-    with replacing(path) as unfinished:
-        torch.save(dict(state), unfinished)
+    with replacing(path) as unfinished, open(unfinished, "wb") as stream:  # a path would leave its name in the archive
+        torch.save(dict(state), stream)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:

@@ -97,3 +97,9 @@ def test_without_patience_nothing_stops():
 def test_mixed_precision_on_the_cpu_is_float32():
     with autocast(torch.device("cpu"), "amp"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_equal_states_make_equal_files(tmp_path):
+    for name in ("a.pt", "b.pt"):
+        save_checkpoint(tmp_path / name, {"weights": torch.ones(3), "step": 1})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()

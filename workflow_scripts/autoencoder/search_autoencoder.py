@@ -1,0 +1,58 @@
+"""Search the hyper-parameters of the auto-encoder, slice window and stride among them; killed, it goes on where it was.
+
+Mini-volumes are listed anew for each trial's window and stride.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..common.cli import program, run
+from ..search.controller import run_search
+from ..search.study import SearchDefinition
+from ..tomography.list_mini_volumes import named_paths
+from .options import SPLIT_HELP, add_settings, add_volumes
+from .settings import AutoencoderSettings, training_slice
+from .splits import SPLITS
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read options, run the search, write its summary."""
+    parser = program(__doc__ or "", "search_autoencoder")
+    add_settings(parser)
+    add_volumes(parser)
+    parser.add_argument("--split", default="blocks", choices=SPLITS, help=SPLIT_HELP)
+    parser.add_argument("--straddle", action="store_true", help="run windows across the samples' borders, as in the paper")
+    parser.add_argument("--directory", required=True, help="scratch folder of the study; keep it to go on with it")
+    parser.add_argument("--output-trials", required=True, help="table (CSV) of trials; value is the mean squared error per voxel")
+    parser.add_argument("--output-best", required=True, help="record (JSON) of the best trial, for train_autoencoder --best")
+    parser.add_argument("--output-importance", required=True, help="PNG: importance of the parameters, history of the search")
+    parser.add_argument("--workers", type=int, help="processes on this machine; by default as the settings say")
+    options = parser.parse_args(arguments)
+
+    settings = AutoencoderSettings.from_slice(options.settings)
+    definition = SearchDefinition(
+        name="autoencoder",
+        objective="workflow_scripts.autoencoder.trial",
+        settings={
+            "autoencoder": training_slice(settings),
+            "space": settings.space.model_dump(mode="json"),
+            "split": options.split,
+            "straddle": options.straddle,
+        },
+        data={name: [path] for name, path in named_paths(options.volumes).items()},
+        search=settings.search,
+        device=settings.training.device,
+    )
+    run_search(
+        Path(options.directory),
+        definition,
+        workers=options.workers or settings.search.workers,
+        trials_path=Path(options.output_trials),
+        best_path=Path(options.output_best),
+        importance_path=Path(options.output_importance),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

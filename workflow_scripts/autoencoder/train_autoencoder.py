@@ -1,0 +1,69 @@
+"""Train an auto-encoder on mini-volumes; a training that was killed goes on from its checkpoint with the same result."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..common.cli import program, run
+from ..common.errors import InputFileError
+from ..common.provenance import provenance
+from ..common.records import file_digest, read_json, write_table
+from .artefacts import write_model
+from .options import SPLIT_HELP, add_mini_volumes, add_settings, table_and_volumes
+from .preprocessing import mean_value, open_images
+from .settings import AutoencoderSettings, training_slice
+from .splits import SPLITS, split_mini_volumes
+from .training import LOSS_COLUMNS, train
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read options, train, write the model and its losses."""
+    parser = program(__doc__ or "", "train_autoencoder")
+    add_settings(parser)
+    add_mini_volumes(parser)
+    parser.add_argument("--split", required=True, choices=SPLITS, help=SPLIT_HELP)
+    parser.add_argument(
+        "--best", help="best.json of search_autoencoder; overrides network and training, while window and stride are the table's"
+    )
+    parser.add_argument("--checkpoint-directory", required=True, help="scratch folder that survives a kill")
+    parser.add_argument("--output", required=True, help="trained model (.pt)")
+    parser.add_argument(
+        "--output-losses", required=True, help="table (CSV): mean squared error per voxel of each epoch, labels from -1 to 1"
+    )
+    options = parser.parse_args(arguments)
+
+    settings = AutoencoderSettings.from_slice(options.settings)
+    if options.best:
+        settings = settings.with_parameters(_parameters(options.best))
+    origins, volumes = table_and_volumes(options)
+    split = split_mini_volumes(origins, options.split, settings.validation_fraction, settings.seed)
+    training, validation = ([origins[index] for index in split.indices(part)] for part in ("train", "validation"))
+    with open_images(origins, volumes, settings) as images:
+        trained = train(
+            images,
+            training,
+            validation,
+            network=settings.network,
+            settings=settings.training,
+            seed=settings.seed,
+            inputs={name: file_digest(path) for name, path in volumes.items()},
+            checkpoint_path=Path(options.checkpoint_directory) / "training.pt",
+        )
+        train_mean = mean_value(images, training)
+    read = {**volumes, "mini_volumes": options.mini_volumes, **({"best": options.best} if options.best else {})}
+    record = provenance("autoencoder", settings=training_slice(settings), inputs=read, seed=settings.seed)
+    write_table(options.output_losses, trained.losses, LOSS_COLUMNS)
+    write_model(options.output, trained, settings, origins, split, train_mean=train_mean, provenance=record)
+
+
+def _parameters(path: str) -> dict:
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("parameters"), dict):
+        raise InputFileError(
+            f"{path!r} holds no parameters; expected best.json of a search", hint="make it by search_autoencoder"
+        )
+    return record["parameters"]
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

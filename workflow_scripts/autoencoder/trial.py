@@ -1,0 +1,62 @@
+"""What a search over auto-encoders tries: the paper's Table 2, slice window and stride among it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from ..common.records import file_digest
+from ..common.volumes import open_labelled
+from ..search.objective import TrialContext
+from ..tomography.mini_volumes import list_origins
+from .preprocessing import open_images
+from .settings import AutoencoderSettings, SpaceSettings
+from .splits import split_mini_volumes
+from .training import train
+
+
+def suggest(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw slice window, stride and the hyper-parameters of network and training from the space of the settings."""
+    space = SpaceSettings.from_mapping(settings["space"], "space")
+    choices = {
+        "slice_window": space.slice_windows,
+        "stride": space.strides,
+        "conv_layers": space.conv_layers,
+        "hidden_neurons": space.hidden_neurons,
+        "epochs": space.epochs,
+        "batch_size": space.batch_sizes,
+        "learning_rate": space.learning_rates,
+    }
+    return {name: trial.suggest_categorical(name, list(values)) for name, values in choices.items()}
+
+
+def run(parameters: dict[str, Any], context: TrialContext) -> float:
+    """Train one auto-encoder and return its lowest validation error per voxel.
+
+    The context's settings hold ``autoencoder`` (the settings of the stage), ``split`` and ``straddle``; its data hold one
+    path per sample, in the order of the stack.
+    """
+    settings = AutoencoderSettings.from_mapping(context.settings["autoencoder"], "autoencoder").with_parameters(
+        {**parameters, "device": context.device}
+    )
+    volumes = {name: path for name, (path,) in context.data.items()}
+    n_slices = {}
+    for name, path in volumes.items():
+        with open_labelled(path) as (labels, _):
+            n_slices[name] = labels.shape[0]
+    origins = list_origins(
+        n_slices, parameters["slice_window"], parameters["stride"], straddle=bool(context.settings.get("straddle"))
+    )
+    split = split_mini_volumes(origins, context.settings["split"], settings.validation_fraction, settings.seed)
+    with open_images(origins, volumes, settings) as images:
+        trained = train(
+            images,
+            *([origins[index] for index in split.indices(part)] for part in ("train", "validation")),
+            network=settings.network,
+            settings=settings.training,
+            seed=context.seed,
+            inputs={name: file_digest(path) for name, path in volumes.items()},
+            checkpoint_path=context.checkpoint_path,
+            report=context.report,
+        )
+    return trained.best_mse
