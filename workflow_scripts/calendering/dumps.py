@@ -9,7 +9,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -198,18 +198,23 @@ def _refuse(where: str, what: str, hint: str) -> NoReturn:
 
 def read_frames(path: Path) -> Iterator[Frame]:
     """Yield the frames of one dump file; raises InputFileError naming file, step and id of what is wrong."""
-    where, empty = repr(str(path)), True
     with open_dump(path) as stream:
-        while (frame := _read_frame(stream, path, empty)) is not None:
-            empty = False
-            yield frame
+        yield from frames_of(stream, str(path))
+
+
+def frames_of(stream: io.BufferedReader | io.BytesIO, name: str) -> Iterator[Frame]:
+    """Yield the frames of an open dump, named ``name`` in messages; units stated once hold for what follows."""
+    where, empty, units = repr(name), True, None
+    while (frame := _read_frame(stream, name, empty)) is not None:
+        empty, units = False, frame.units or units
+        yield replace(frame, units=units)
     if empty:
         _refuse(where, "the file is empty", "leave it out, or copy it again")
 
 
-def _read_frame(stream: io.BufferedReader, path: Path, first: bool) -> Frame | None:
+def _read_frame(stream: io.BufferedReader | io.BytesIO, name: str, first: bool) -> Frame | None:
     facts: dict[str, tuple[str, list[bytes]]] = {}
-    where = repr(str(path))
+    where = repr(name)
     while True:
         line = stream.readline()
         if not line.strip():
@@ -227,21 +232,21 @@ def _read_frame(stream: io.BufferedReader, path: Path, first: bool) -> Frame | N
                 )
             _refuse(where, f"found {_shown(line)}; expected ITEM: TIMESTEP", "name LAMMPS or LIGGGHTS text dumps (dump custom)")
         item = line[5:].decode("utf-8", "replace").strip()
-        name = next(
+        kind = next(
             (n for n in ("TIMESTEP", "NUMBER OF ATOMS", "BOX BOUNDS", "ATOMS", "UNITS", "TIME") if item.startswith(n)), None
         )
-        if name is None:
+        if kind is None:
             _refuse(
                 where, f"found item {item!r}", "write dumps with the style custom (grids, local and entries dumps hold no atoms)"
             )
-        if name == "ATOMS":
+        if kind == "ATOMS":
             return _read_atoms(stream, where, facts, item.removeprefix("ATOMS").split())
-        values = [stream.readline() for _ in range(3 if name == "BOX BOUNDS" else 1)]
+        values = [stream.readline() for _ in range(3 if kind == "BOX BOUNDS" else 1)]
         if not values[-1].strip():
-            _refuse(where, f"the file ends after ITEM: {name}", "leave the unfinished frame out")
-        facts[name] = (item.removeprefix(name).strip(), values)
-        if name == "TIMESTEP":
-            where = f"{str(path)!r}, step {values[0].decode('utf-8', 'replace').strip()}"
+            _refuse(where, f"the file ends after ITEM: {kind}", "leave the unfinished frame out")
+        facts[kind] = (item.removeprefix(kind).strip(), values)
+        if kind == "TIMESTEP":
+            where = f"{name!r}, step {values[0].decode('utf-8', 'replace').strip()}"
 
 
 def _shown(line: bytes) -> str:
@@ -516,7 +521,7 @@ def _same_particles(first: Frame, frame: Frame) -> None:
             frame.identity[0] if frame.kind is None or first.kind is None else frame.identity[np.argmax(first.kind != frame.kind)]
         )
         _refuse(frame.where, f"id {changed} has another type than in {first.where}", "types must stay as they are in a run")
-    if frame.units != first.units or (frame.size is None) != (first.size is None):
+    if (None not in (frame.units, first.units) and frame.units != first.units) or (frame.size is None) != (first.size is None):
         _refuse(frame.where, f"units or columns differ from those of {first.where}", "dump all frames of a run in one way")
     if frame.periodic != first.periodic:
         _refuse(frame.where, f"the box's flags differ from those of {first.where}", "a run must keep its boundary conditions")

@@ -1,0 +1,33 @@
+"""Program: a random packing of spheres, the suspension from which a film dries."""
+
+import sys
+from collections.abc import Sequence
+
+from ..common.cli import program, run
+from ..common.files import write_text
+from ..common.seeds import generator
+from .films import data_text, insert_film
+from .settings import CalenderingSettings
+
+DESCRIPTION = """Pack spheres of active material and carbon-binder domain at random, without overlap, above the foil.
+
+Writes a LAMMPS data file (units micro: um, pg, us; atom style sphere)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the spheres and write them."""
+    parser = program(DESCRIPTION, "calendering.insert_particles")
+    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument("--seed", required=True, type=int, help="seed of the packing, 0 or above")
+    parser.add_argument("--output", required=True, help="LAMMPS data file to write")
+    options = parser.parse_args(arguments)
+
+    settings = CalenderingSettings.from_slice(options.settings)
+    film = insert_film(settings.film, settings.motion, generator(options.seed, "calendering", "insert"))
+    write_text(
+        options.output, data_text(film, "sphere", f"suspension of {film.kind.size} spheres, seed {options.seed}, masses scaled")
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

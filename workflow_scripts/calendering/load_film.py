@@ -1,0 +1,66 @@
+"""Program: press a dried film with LAMMPS, leaving a restart at every compression degree."""
+
+import sys
+from collections.abc import Sequence
+
+from ..common.cli import program, run
+from ..common.files import existing_file, replacing, write_text
+from ..common.records import canonical_json
+from .films import read_data
+from .lammps import parameters, press_speed, simulation
+from .settings import CalenderingSettings
+from .trajectories import TABLE_OF_TURNS, packed, tar_of
+
+DESCRIPTION = """Press a dried film at constant speed to the largest of the compression degrees (LAMMPS, one core).
+
+Writes the frames (units micro: um, us), the press table (um, us, kPa), and a tar file with a restart at every degree."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the loading and write frames, press table and restarts."""
+    parser = program(DESCRIPTION, "calendering.load_film")
+    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument("--dried", required=True, help="data file of calendering.dry_film or perturb_film")
+    parser.add_argument("--output-dumps", required=True, help="frames to write, *.lammpstrj.gz")
+    parser.add_argument("--output-press", required=True, help="press table to write, CSV")
+    parser.add_argument("--output-restarts", required=True, help="restarts to write, tar")
+    options = parser.parse_args(arguments)
+
+    settings = CalenderingSettings.from_slice(options.settings)
+    text = existing_file(options.dried, "data file").read_text(encoding="utf-8")
+    thickness = read_data(text, options.dried).top_um
+    turns = {str(degree): settings.turn_step(degree) for degree in settings.compression_degrees_percent}
+    last, speed = max(turns.values()), press_speed(settings, thickness)
+    start = thickness + settings.motion.press_gap_um
+    variables = parameters(settings) | {
+        "press_start": start,
+        "speed": speed,
+        "last_step": last,
+        "next_turn_formula": next_turn_formula(sorted(turns.values())),
+    }
+    facts = {"turn_steps": turns, "press_start_um": start, "speed_um_us": speed, "thickness_um": thickness}
+    with simulation("load_film.lmp", variables, {"film.data": text}, "loading", last) as folder:
+        frames = packed((folder / "frames.lammpstrj").read_bytes())
+        members = {file.name: file.read_bytes() for file in folder.glob("turn.*.*")}
+        table = (folder / "press.csv").read_text()
+    restarts = tar_of(members | {TABLE_OF_TURNS: canonical_json(facts).encode()})
+    for path, content in ((options.output_dumps, frames), (options.output_restarts, restarts)):
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(content)
+    write_text(options.output_press, table)
+
+
+def next_turn_formula(steps: Sequence[int]) -> str:
+    """Return the LAMMPS formula of the next step at which a restart is due.
+
+    >>> next_turn_formula([5, 8])
+    'ternary(step<5,5,ternary(step<8,8,1000000008))'
+    """
+    formula = str(steps[-1] + 10**9)
+    for step in reversed(steps):
+        formula = f"ternary(step<{step},{step},{formula})"
+    return formula
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

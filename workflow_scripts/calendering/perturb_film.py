@@ -1,0 +1,37 @@
+"""Program: a replicate of a dried film, its positions moved by rounding-size amounts."""
+
+import sys
+from collections.abc import Sequence
+
+from ..common.cli import program, run
+from ..common.files import existing_file, write_text
+from ..common.seeds import generator
+from .films import data_text, perturbed, read_data
+from .settings import CalenderingSettings
+
+DESCRIPTION = """Move every coordinate of a dried film by at most motion.perturbation_um.
+
+Particle paths are chaotic: what two such films have in common after pressing is all that can be predicted at all."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the film, move its spheres, write the replicate."""
+    parser = program(DESCRIPTION, "calendering.perturb_film")
+    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument("--dried", required=True, help="data file of calendering.dry_film")
+    parser.add_argument("--seed", required=True, type=int, help="seed of the shifts, 0 or above")
+    parser.add_argument("--output", required=True, help="LAMMPS data file to write")
+    options = parser.parse_args(arguments)
+
+    settings = CalenderingSettings.from_slice(options.settings)
+    film = read_data(existing_file(options.dried, "data file").read_text(encoding="utf-8"), options.dried)
+    largest = settings.motion.perturbation_um
+    replicate = perturbed(film, largest, generator(options.seed, "calendering", "perturb"))
+    write_text(
+        options.output,
+        data_text(replicate, "hybrid", f"replicate: coordinates moved by up to {largest:g} um, seed {options.seed}"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

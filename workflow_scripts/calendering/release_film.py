@@ -1,0 +1,73 @@
+"""Program: release a pressed film from one compression degree with LAMMPS."""
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..common.cli import program, run
+from ..common.errors import InputFileError
+from ..common.files import existing_file, replacing, write_text
+from .dumps import Frame, frames_of, open_dump
+from .films import bond_commands, touching_pairs
+from .lammps import parameters, simulation
+from .settings import CalenderingSettings
+from .trajectories import joined_frames, joined_tables, packed, read_turns
+
+DESCRIPTION = """Raise the press from the turning point of one compression degree until the run has its frames (LAMMPS, one core).
+
+Writes the whole run: the loading frames up to the turn and those of the release (units micro: um, us), and its press table (um, us, kPa)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the release and write the whole run."""
+    parser = program(DESCRIPTION, "calendering.release_film")
+    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument("--restarts", required=True, help="tar file of calendering.load_film")
+    parser.add_argument("--loading-dumps", required=True, help="frames of calendering.load_film")
+    parser.add_argument("--loading-press", required=True, help="press table of calendering.load_film")
+    parser.add_argument(
+        "--compression-degree-percent", required=True, type=int, help="degree from which the press turns, per cent"
+    )
+    parser.add_argument("--output-dumps", required=True, help="frames to write, *.lammpstrj.gz")
+    parser.add_argument("--output-press", required=True, help="press table to write, CSV")
+    options = parser.parse_args(arguments)
+
+    settings = CalenderingSettings.from_slice(options.settings)
+    degree = options.compression_degree_percent
+    facts, members = read_turns(existing_file(options.restarts, "restarts").read_bytes(), options.restarts)
+    turn = facts["turn_steps"].get(str(degree))
+    if turn is None:
+        raise InputFileError(
+            f"{options.restarts!r} has no restart at {degree} %, only at {', '.join(facts['turn_steps'])} %",
+            hint="add the degree to compression_degrees_percent and run load_film again",
+        )
+    last = (settings.frames(degree) - 1) * settings.steps_per_frame
+    variables = parameters(settings) | {
+        "press_start": facts["press_start_um"],
+        "speed": facts["speed_um_us"],
+        "turn_step": turn,
+        "last_step": last,
+    }
+    bonds = _bonds(next(frames_of(io.BytesIO(members[f"turn.{turn}.lammpstrj"]), f"snapshot at {degree} %")))
+    files = {"turn.restart": members[f"turn.{turn}.restart"], "bonds.lmp": bonds}
+    with open_dump(Path(options.loading_dumps)) as stream:
+        loading = stream.read()
+    table = existing_file(options.loading_press, "press table").read_text(encoding="utf-8")
+    with simulation("release_film.lmp", variables, files, f"release from {degree} %", last) as folder:
+        frames = joined_frames(loading, (folder / "frames.lammpstrj").read_bytes(), turn)
+        table = joined_tables(table, (folder / "press.csv").read_text(), turn)
+    with replacing(options.output_dumps) as unfinished:
+        unfinished.write_bytes(packed(frames))
+    write_text(options.output_press, table)
+
+
+def _bonds(frame: Frame) -> str:
+    pairs = touching_pairs(frame.position, frame.size, frame.box[:2, 1] - frame.box[:2, 0])
+    return "\n".join([*bond_commands(pairs, frame.identity, np.asarray(frame.kind)), ""])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
