@@ -79,7 +79,7 @@ def check(volume: Labelled, where: str = "volume") -> Labelled:
         )
     if 0 in labels.shape:
         raise ContractError(f"{where}: shape {labels.shape} is empty", hint="check the crop and the source file")
-    found = np.flatnonzero(np.bincount(labels.ravel(), minlength=1))
+    found = np.flatnonzero(label_counts(labels))
     unknown = sorted(set(found.tolist()) - set(CODES))
     if unknown:
         raise ContractError(
@@ -189,13 +189,25 @@ def read_labelled(path: str | os.PathLike) -> Labelled:
         return check(replace(facts, labels=np.asarray(array[...])), str(path))
 
 
+def label_counts(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return how often each of the 256 labels occurs in an array of any shape.
+
+    >>> label_counts(np.array([[[0, 0, 2, 4]]], np.uint8))[:5].tolist()
+    [2, 0, 1, 0, 1]
+    """
+    counts = np.zeros(256, np.int64)
+    for part in labels if labels.ndim > 1 else labels[np.newaxis]:  # bincount makes 8 bytes of each voxel, so part by part
+        counts += np.bincount(part.ravel(), minlength=256)
+    return counts
+
+
 def volume_fractions(labels: NDArray[np.uint8]) -> dict[str, float]:
     """Return each phase's share of the electrode (void above it left out) in labels of any shape.
 
     >>> volume_fractions(np.array([[[0, 0, 2, 4]]], np.uint8))["pore"]
     0.6666666666666666
     """
-    counts = np.bincount(labels.ravel(), minlength=5)
+    counts = label_counts(labels)
     solid_and_pore = int(counts[:4].sum())
     return {NAMES[code]: float(counts[code] / solid_and_pore) if solid_and_pore else 0.0 for code in (0, 1, 2)}
 

@@ -4,7 +4,7 @@ N. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62, doi 10.1109/TSMC.1979.431007
 T.-S. Chen, P.-C. Chung, J. Inf. Sci. Eng. 17 (2001) 713. The search for the thresholds is scikit-image's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from skimage.filters import threshold_multiotsu, threshold_otsu
 
 from ..common.errors import ContractError, SettingsError
 from ..common.phases import NAMES
-from .readers import View
+from .readers import Stack, View
 
 N_BINS = 256
 
@@ -61,7 +61,7 @@ class Segmentation:
         }
 
 
-def histogram(view: View, median_filter: int = 1) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def histogram(view: View) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return counts and upper edges of at most 256 bins over an image's grey values.
 
     Whole numbers get bins of a whole width (8-bit images one bin per value), so that no value lies on an edge by rounding.
@@ -73,12 +73,8 @@ def histogram(view: View, median_filter: int = 1) -> tuple[NDArray[np.int64], ND
     """
     ranges = []
     for _, values, _ in view.blocks("grey range"):
-        low, high = values.min(), values.max()
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ContractError(
-                f"{view.stack.name} holds grey values that are not finite", hint="fill or crop them before importing"
-            )
-        ranges.append((low.item(), high.item()))
+        _check_finite(values, view.stack.name)
+        ranges.append((values.min().item(), values.max().item()))
     low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
     if view.stack.dtype.kind == "f":
         edges = np.linspace(low, high, N_BINS + 1) if high > low else np.array([low, low])
@@ -90,7 +86,7 @@ def histogram(view: View, median_filter: int = 1) -> tuple[NDArray[np.int64], ND
         upper = np.arange(low + width - 1, high + width, width, dtype=np.float64)
         inner = upper[:-1]
     counts = np.zeros(len(upper), np.int64)
-    for _, values in _filtered(view, median_filter, "histogram"):
+    for _, values, _ in view.blocks("histogram"):
         counts += np.bincount(_class_of(values, inner).ravel(), minlength=len(upper))
     return counts, upper
 
@@ -123,7 +119,9 @@ def segment(view: View, method: str, classes: Sequence[int], median_filter: int 
         )
     if median_filter < 1 or median_filter % 2 == 0:
         raise SettingsError(f"median filter {median_filter} is not an odd number of voxels", hint="say 1 (none), 3, 5, ...")
-    counts, upper = histogram(view, median_filter)
+    if median_filter > 1:
+        view = _filtered(view, median_filter)
+    counts, upper = histogram(view)
     if np.count_nonzero(counts) < len(classes):
         raise ContractError(
             f"{view.stack.name} has {np.count_nonzero(counts)} different grey values; expected more for {len(classes)} classes",
@@ -135,7 +133,7 @@ def segment(view: View, method: str, classes: Sequence[int], median_filter: int 
         thresholds = threshold_multiotsu(classes=len(classes), hist=(counts, upper))
     codes = np.array(classes, np.uint8)
     labels, totals = np.empty(view.shape, np.uint8), np.zeros(len(classes), np.int64)
-    for target, values in _filtered(view, median_filter, "segment"):
+    for target, values, _ in view.blocks("segment"):
         indices = _class_of(values, thresholds)
         totals += np.bincount(indices.ravel(), minlength=len(classes))
         labels[target] = codes[indices]
@@ -151,16 +149,27 @@ def segment(view: View, method: str, classes: Sequence[int], median_filter: int 
     )
 
 
-def _class_of(values: NDArray, thresholds: NDArray) -> NDArray[np.intp]:
-    """Return how many thresholds each value exceeds; a table serves 8-bit values."""
+def _class_of(values: NDArray, thresholds: NDArray) -> NDArray[np.integer]:
+    """Return how many thresholds (at most 255) each value exceeds; a table serves 8-bit values."""
     if values.dtype == np.uint8:
-        return np.searchsorted(thresholds, np.arange(256), side="left")[values]
+        return np.searchsorted(thresholds, np.arange(256), side="left").astype(np.uint8)[values]
     return np.searchsorted(thresholds, values, side="left")
 
 
-def _filtered(view: View, size: int, what: str) -> Iterator[tuple[tuple[slice, ...], NDArray]]:
-    for target, values, inner in view.blocks(what, halo=size // 2):
-        yield target, (median(values, size=size, mode="nearest") if size > 1 else values)[inner]
+def _filtered(view: View, size: int) -> View:
+    """Return the median-filtered image; it is held in memory, since the filter costs far more than all passes over it."""
+    kind = view.stack.dtype.newbyteorder("=")
+    dtype = np.dtype(np.float32 if kind == np.float16 else np.uint8 if kind == np.bool_ else kind)
+    whole = np.empty(view.shape, dtype)
+    for target, values, inner in view.blocks("median filter", halo=size // 2):
+        _check_finite(values, view.stack.name)
+        whole[target] = median(values.astype(dtype, copy=False), size=size, mode="nearest")[inner]
+    return View(Stack(view.stack.name, view.shape, dtype, whole.__getitem__))
+
+
+def _check_finite(values: NDArray, where: str) -> None:
+    if not np.isfinite(values).all():
+        raise ContractError(f"{where} holds grey values that are not finite", hint="fill or crop them before importing")
 
 
 def _separability(counts: NDArray, upper: NDArray, thresholds: NDArray) -> float:

@@ -86,11 +86,20 @@ def test_too_few_grey_values_are_told():
         segment(view(np.full((4, 4, 4), 1.5)), "otsu", (0, 2))
 
 
-def test_values_that_are_not_finite_are_told():
+@pytest.mark.parametrize("size", [1, 3])
+def test_values_that_are_not_finite_are_told(size):
     grey = np.ones((4, 4, 4))
     grey[0, 0, 0] = np.nan
     with pytest.raises(ContractError, match="not finite"):
-        segment(view(grey), "otsu", (0, 2))
+        segment(view(grey), "otsu", (0, 2), median_filter=size)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float16", "int8", ">u2", "uint32"])
+def test_filter_takes_every_type_that_the_readers_give(dtype):
+    grey = np.zeros((8, 8, 8), dtype)
+    grey[:, :, 4:], grey[2, 2, 2] = 1, 1
+    found = segment(view(grey), "otsu", (0, 2), median_filter=3)
+    np.testing.assert_array_equal(found.labels, np.broadcast_to(np.where(np.arange(8) > 3, 2, 0), (8, 8, 8)))
 
 
 @pytest.mark.parametrize(
