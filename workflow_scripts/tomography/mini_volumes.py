@@ -127,7 +127,7 @@ def list_origins(
                 hint="take a shorter window or leave this sample out",
             )
     if straddle:
-        starts = range(0, int(stack_starts[-1]) - slice_window + 1, step)
+        starts = list(range(0, int(stack_starts[-1]) - slice_window + 1, step))
     else:
         starts = [
             int(begin) + step * i

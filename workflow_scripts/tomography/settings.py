@@ -54,8 +54,8 @@ class SampleRow(Section):
     """Edge of the cube of the median filter before segmentation in voxels, odd; 1 is none; empty: the stage's."""
     state: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$")
     """State of the electrode, a free word such as calendered or uncalendered, for tables."""
-    reference_tau: float | None = Field(None, gt=0)
-    """Published tortuosity factor of pore + CBD through the thickness, shown beside ours."""
+    published: str = Field("", pattern=r"^([0-9]+ (CAL|UNCAL))?$")
+    """Row of tests/data/published/cathodes_nmc532.csv that the sample is, e.g. `1 CAL`; reports set it beside ours."""
 
     @field_validator("shape", "axes", "labels", "classes", "crop")
     @classmethod
