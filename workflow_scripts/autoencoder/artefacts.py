@@ -10,7 +10,7 @@ from ..common.errors import ContractError, InputFileError
 from ..common.training import load_checkpoint, save_checkpoint
 from ..tomography.mini_volumes import Origin, origin_rows
 from .models import Autoencoder
-from .settings import AutoencoderSettings, training_slice
+from .settings import AutoencoderSettings, from_training_slice, training_slice
 from .splits import Split
 from .training import Trained
 
@@ -108,7 +108,7 @@ def read_model(path: str | os.PathLike) -> Model:
         raise InputFileError(
             f"{str(path)!r} is of kind {state.get('kind')!r}; expected {KIND!r}", hint="name the model of train_autoencoder"
         )
-    settings = AutoencoderSettings.from_mapping(state["settings"], str(path))
+    settings = from_training_slice(state["settings"], str(path))
     origins = tuple(Origin(**row) for row in state["origins"])
     split = Split(state["split"]["kind"], tuple(state["split"]["parts"]), state["split"]["n_shared_slices"])
     network = Autoencoder(origins[0].n_slices, settings.image_size, **settings.network.model_dump())

@@ -51,11 +51,12 @@ def loss_figure(
 ) -> Figure:
     """Draw mean squared errors per voxel over epochs, beside the two baselines of the validation part."""
     figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
-    axis.semilogy(np.asarray(epochs), np.asarray(train), label="training")
-    axis.semilogy(np.asarray(epochs), np.asarray(validation), label="validation")
+    axis.plot(np.asarray(epochs), np.asarray(train), label="training")
+    axis.plot(np.asarray(epochs), np.asarray(validation), label="validation")
     axis.axhline(baseline_mse, color="0.4", ls=":", label="baseline: the mean")
     axis.axhline(linear_mse, color="0.4", ls="--", label="baseline: principal components")
     axis.axvline(best_epoch, color="C3", lw=0.8, label=f"kept: epoch {best_epoch}")
+    axis.set_ylim(bottom=0)
     axis.set_xlabel("epoch")
     axis.set_ylabel("mean squared error per voxel")
     axis.legend(fontsize=8)

@@ -147,3 +147,9 @@ class AutoencoderSettings(Section):
 def training_slice(settings: AutoencoderSettings) -> dict[str, Any]:
     """Return the settings that a trained model depends on; a changed plan for searches or figures changes no model."""
     return settings.model_dump(mode="json", exclude={"cases", "evaluation", "search", "space", "cache_mb"})
+
+
+def from_training_slice(content: Mapping[str, Any], where: str) -> AutoencoderSettings:
+    """Return the settings of :func:`training_slice`, with a space that holds no network but theirs."""
+    layers = content.get("network", {}).get("conv_layers", NetworkSettings().conv_layers)
+    return AutoencoderSettings.from_mapping({**content, "space": {"conv_layers": [layers]}}, where)

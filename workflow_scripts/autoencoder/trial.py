@@ -10,7 +10,7 @@ from ..common.volumes import open_labelled
 from ..search.objective import TrialContext
 from ..tomography.mini_volumes import list_origins
 from .preprocessing import open_images
-from .settings import AutoencoderSettings, SpaceSettings
+from .settings import SpaceSettings, from_training_slice
 from .splits import split_mini_volumes
 from .training import train
 
@@ -36,7 +36,7 @@ def run(parameters: dict[str, Any], context: TrialContext) -> float:
     The context's settings hold ``autoencoder`` (the settings of the stage), ``split`` and ``straddle``; its data hold one
     path per sample, in the order of the stack.
     """
-    settings = AutoencoderSettings.from_mapping(context.settings["autoencoder"], "autoencoder").with_parameters(
+    settings = from_training_slice(context.settings["autoencoder"], "autoencoder").with_parameters(
         {**parameters, "device": context.device}
     )
     volumes = {name: path for name, (path,) in context.data.items()}
