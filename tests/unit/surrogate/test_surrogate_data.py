@@ -1,0 +1,111 @@
+"""Windows and splits: lazily read, each once, and no leak that is not named."""
+
+import numpy as np
+import pytest
+
+from tests.helpers.series import pressed_film, write_films
+from workflow_scripts.common.errors import ContractError, InputFileError, SettingsError
+from workflow_scripts.common.volumes import write_labelled
+from workflow_scripts.surrogate.settings import SplitSettings
+from workflow_scripts.surrogate.splits import part_places, split_runs
+from workflow_scripts.surrogate.windows import WindowReader, describe_run, describe_runs, window_places
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return write_films(tmp_path_factory.mktemp("films"))
+
+
+@pytest.fixture(scope="module")
+def runs(paths):
+    return describe_runs(paths)
+
+
+def test_window_holds_the_frames_and_columns_of_the_file(paths, runs):
+    truth = pressed_film("film_1", 20, seed=1)
+    with WindowReader(runs, 3, cached_frames=2) as reader:
+        window = reader.window(window_places(runs[:1], [[4]], 3, 2)[0])
+    assert np.array_equal(window.labels, truth.labels[1:6])
+    assert np.array_equal(window.press_position_um, truth.frames["press_position_um"][1:6])
+    assert window.first_um == truth.frames["thickness_um"][0]
+    assert window.lowest_um == truth.frames["thickness_um"][:4].min()
+
+
+def test_loading_windows_shared_by_degrees_count_once(runs):
+    assert runs[0].digests[:5] == runs[1].digests[:5] and runs[0].digests[5] != runs[1].digests[5]
+    targets = [range(3, 9), range(3, 9)]
+    places = window_places(runs[:2], targets, 3)
+    assert [place.target for place in places] == [3, 4, 5, 6, 7, 8, 5, 6, 7, 8]
+    assert len(window_places(runs[:2], targets, 3, steps=2)) == 11, "target 4 differs in its second step"
+
+
+def test_steps_are_fewer_at_the_end_of_a_run(runs):
+    assert [place.steps for place in window_places(runs[:1], [[7, 8]], 3, 3)] == [2, 1]
+
+
+def test_film_split_is_clean(runs):
+    split = split_runs(runs, SplitSettings(validation_films=["film_2"], test_films=["film_3"]), 3, 1)
+    assert split["leaking"] is False and split["overlaps"] == []
+    held = {(row["film"], part) for row in split["runs"] for part in ("train", "validation", "test") if row[part]}
+    assert held == {("film_1", "train"), ("film_2", "validation"), ("film_3", "test")}
+
+
+def test_paper_split_leaks_and_says_which_frames(runs):
+    held_out = [{"film": "film_1", "compression_degrees_percent": [30]}]
+    settings = SplitSettings(kind="paper", held_out=held_out, validation_films=["film_2"], test_films=["film_3"])
+    split = split_runs(runs, settings, 3, 1)
+    assert split["leaking"] is True
+    assert split["overlaps"] == [
+        {"parts": ["test", "train"], "run": "film_1 at 30 %", "shared_with": ["film_1 at 20 %"], "frames": [3, 4]}
+    ]
+
+
+def test_copied_film_under_another_name_is_found(tmp_path, paths):
+    copy = pressed_film("film_1", 20, seed=1)
+    write_labelled(
+        tmp_path / "copy.zarr.zip",
+        type(copy)(copy.labels, copy.voxel_edge_um, copy.periodic, "", copy.frames, copy.attributes | {"film": "film_9"}),
+    )
+    runs = describe_runs([*paths, tmp_path / "copy.zarr.zip"])
+    split = split_runs(runs, SplitSettings(validation_films=["film_2"], test_films=["film_9"]), 3, 1)
+    assert split["leaking"] is True
+
+
+def test_drawn_validation_windows_are_not_trained_on_in_any_degree(runs):
+    split = split_runs(runs, SplitSettings(test_films=["film_3"], validation_fraction=0.4), 3, 1)
+    parts = {part: part_places(split, runs, part) for part in ("train", "validation", "test")}
+    keys = {part: {runs[p.run].digests[p.target - 3 : p.target + 1] for p in places} for part, places in parts.items()}
+    assert keys["train"] and keys["validation"] and not keys["train"] & keys["validation"]
+    assert not (keys["train"] | keys["validation"]) & keys["test"]
+    assert split == split_runs(runs, SplitSettings(test_films=["film_3"], validation_fraction=0.4), 3, 1)
+    assert split["leaking"] is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "lag", "found"),
+    [
+        ({"test_films": ["film_4"]}, 3, "film_4"),
+        ({"validation_films": ["film_1", "film_2"], "test_films": ["film_3"]}, 3, "no window for train"),
+        ({"test_films": ["film_3"]}, 9, "lag window of 9"),
+        ({"kind": "paper", "held_out": [{"film": "film_1", "compression_degrees_percent": [45]}], "test_films": []}, 3, "45"),
+    ],
+)
+def test_impossible_splits_are_refused(runs, settings, lag, found):
+    with pytest.raises(SettingsError, match=found):
+        split_runs(runs, SplitSettings(**settings), lag, 1)
+
+
+def test_series_without_press_is_refused(tmp_path):
+    film = pressed_film()
+    write_labelled(tmp_path / "a.zarr.zip", type(film)(film.labels, film.voxel_edge_um, film.periodic, "", {}, film.attributes))
+    with pytest.raises(ContractError, match="press_position_um"):
+        describe_run(tmp_path / "a.zarr.zip")
+
+
+def test_same_run_twice_and_changed_run_are_refused(paths, runs):
+    with pytest.raises(InputFileError, match="both film_1 at 20 %"):
+        describe_runs([paths[0], paths[0]])
+    split = split_runs(runs, SplitSettings(test_films=["film_3"]), 3, 1)
+    split["runs"][0]["digest"] = "0"
+    with pytest.raises(InputFileError, match="another series"):
+        part_places(split, runs, "train")

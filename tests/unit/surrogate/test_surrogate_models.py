@@ -1,0 +1,135 @@
+"""Networks: what they are before training, their weight counts, their symmetries, and that they can learn."""
+
+import pytest
+import torch
+
+from tests.helpers.series import pressed_film, write_films
+from workflow_scripts.common.errors import ContractError
+from workflow_scripts.common.phases import VOID
+from workflow_scripts.surrogate.models import PaperNetwork, PressUnet, paper_weights, sample, squeeze, stack_windows
+from workflow_scripts.surrogate.settings import PaperSettings, PressUnetSettings
+from workflow_scripts.surrogate.windows import WindowReader, describe_runs, window_places
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    runs = describe_runs(write_films(tmp_path_factory.mktemp("films"), films=("film_1",), degrees=(20,)))
+    with WindowReader(runs, 3) as reader:
+        return [reader.window(place) for place in window_places(runs, [range(3, 9)], 3, 2)]
+
+
+@pytest.fixture
+def batch(windows):
+    return stack_windows(windows[:2], 0.5, (False, True, True))
+
+
+def unet(**settings):
+    torch.manual_seed(1)
+    return PressUnet(PressUnetSettings(**{"widths": [8, 12], "detail_width": 4, **settings}), 3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"conv_layers": 2, "dense_widths": [5, 7], "filters": 6, "kernel": 5}, {"dense_widths": []}]
+)
+def test_paper_weight_count_formula(settings):
+    chosen = PaperSettings(**settings)
+    network = PaperNetwork(chosen, 3, (5, 4, 3))
+    assert sum(w.numel() for w in network.parameters()) == paper_weights(60, 3, chosen)
+
+
+def test_paper_network_has_about_the_weights_that_the_paper_needs():
+    assert 7e8 < paper_weights(76 * 76 * 125, 3, PaperSettings(filters=256, dense_widths=[256])) < 8e8
+
+
+def test_paper_network_is_bound_to_its_grid():
+    with pytest.raises(ContractError, match="built for the grid"):
+        PaperNetwork(PaperSettings(), 3, (5, 4, 3))(torch.zeros(1, 3, 6, 4, 3))
+
+
+def test_untrained_unet_is_the_affine_squeeze(batch):
+    network = unet()
+    state = network.start(batch)
+    logits = network(state, batch.press_um[:, 3], batch.thickness_um[:, 3])
+    ratio = batch.thickness_um[:, 2] / batch.thickness_um[:, 3]
+    expected = squeeze(state.phases[:, -1], ratio)
+    assert torch.allclose(torch.log(expected.clamp(min=0.02)), logits, atol=1e-3)
+
+
+def test_squeeze_by_one_changes_nothing_and_by_two_halves():
+    column = torch.arange(8.0)[None, None, :, None, None]
+    assert torch.equal(squeeze(column, torch.ones(1)), column)
+    assert squeeze(column, torch.tensor([2.0]))[0, 0, :4, 0, 0].tolist() == [0.5, 2.5, 4.5, 6.5]
+
+
+def test_sample_wraps_only_periodic_sides():
+    volume = torch.arange(4.0)[None, None, None, None, :].expand(1, 1, 2, 2, 4)
+    points = torch.zeros(1, 3, 1, 1, 2)
+    points[0, 2, 0, 0] = torch.tensor([3.5, 4.0])
+    assert sample(volume, points, (False, True, True)).flatten().tolist() == [1.5, 0.0]
+    assert sample(volume, points, (False, True, False)).flatten().tolist() == [3.0, 3.0]
+
+
+def test_unet_follows_a_periodic_shift(batch):
+    network = unet()
+    for weights in network.parameters():
+        torch.nn.init.normal_(weights, std=0.05)
+    shifted = type(batch)(**{**vars(batch), "labels": batch.labels.roll((4, 8), (3, 4))})
+    press, height = batch.press_um[:, 3], batch.thickness_um[:, 3]
+    plain = network(network.start(batch), press, height).roll((4, 8), (3, 4))
+    assert torch.allclose(network(network.start(shifted), press, height), plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(16, 12, 12), (7, 5, 9), (3, 1, 2)])
+def test_unet_works_on_any_grid(shape):
+    film = pressed_film(shape=shape)
+    network = unet(widths=[4, 4, 4])
+    state = network.start(
+        type("B", (), {
+            "labels": torch.from_numpy(film.labels[None, :4]), "press_um": torch.tensor(film.frames["press_position_um"][None, :4]).float(),
+            "thickness_um": torch.tensor(film.frames["thickness_um"][None, :4]).float(), "first_um": torch.tensor([3.0]),
+            "lowest_um": torch.tensor([2.0]), "voxel_edge_um": 0.5, "periodic": (False, True, True),
+        })
+    )  # fmt: skip
+    for press in (1.4, 1.2, 1.6):
+        with torch.no_grad():
+            labels, thickness, state = network.step(state, torch.tensor([press]))
+        assert labels.shape == (1, *shape) and 0 < float(thickness[0]) <= press + 1e-6
+        assert bool((labels[0, int(torch.ceil(thickness[0] / 0.5)) + 1 :] == VOID).all())
+
+
+def test_loading_thickness_is_the_press_and_release_is_between_film_and_press(batch):
+    network, state = unet(), unet().start(batch)
+    now = state.thickness_um[:, -1]
+    assert torch.equal(network.next_thickness(state, now - 0.3), now - 0.3)
+    risen = network.next_thickness(state, now + 0.3)
+    assert bool(((risen > now) & (risen < now + 0.3)).all())
+
+
+def test_recovery_is_learned_from_released_frames(windows):
+    network, batch = unet(), stack_windows(windows, 0.5, (False, True, True))
+    before = network.fit_recovery(batch, steps=1)
+    assert network.fit_recovery(batch, steps=300) < 0.1 * before
+
+
+def test_unet_overfits_two_windows(batch):
+    network = unet()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    first = float(network.window_loss(batch).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = network.window_loss(batch)
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.4 * first
+
+
+def test_paper_network_overfits_two_windows(batch):
+    torch.manual_seed(1)
+    network = PaperNetwork(PaperSettings(dropout=0.0), 3, batch.labels.shape[2:])
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = network.window_loss(batch)
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.02

@@ -1,0 +1,265 @@
+"""Training: the same seed gives the same weights, also after a kill; what is saved is what is loaded."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.series import pressed_film, write_films
+from workflow_scripts.common.errors import ContractError, DeviceError, InputFileError, SettingsError
+from workflow_scripts.common.records import read_table
+from workflow_scripts.common.training import save_checkpoint
+from workflow_scripts.common.volumes import read_labelled
+from workflow_scripts.surrogate import predict_frames, split_films, train_surrogate
+from workflow_scripts.surrogate.rollout import predict_by_model
+from workflow_scripts.surrogate.settings import SurrogateSettings
+from workflow_scripts.surrogate.splits import part_places, split_runs
+from workflow_scripts.surrogate.training import augmented, load_model, model_record, train
+from workflow_scripts.surrogate.trial import with_parameters
+from workflow_scripts.surrogate.windows import Window, describe_runs
+
+SMALL = {
+    "press_unet": {"widths": [4, 6], "detail_width": 2, "dropout": 0.1, "training": {"epochs": 3, "patience": 9}},
+    "paper": {"filters": 4, "dense_widths": [6], "training": {"epochs": 3, "batch_size": 4, "augment": False}},
+    "split": {"validation_films": ["film_2"], "test_films": ["film_3"]},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return describe_runs(write_films(tmp_path_factory.mktemp("films"), shape=(10, 8, 8)))
+
+
+@pytest.fixture(scope="module")
+def places(runs):
+    settings = SurrogateSettings.model_validate(SMALL)
+    split = split_runs(runs, settings.split, 3, 1)
+    return [part_places(split, runs, part) for part in ("train", "validation")]
+
+
+def weights(trained):
+    return trained.model.state_dict()
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("architecture", ["press_unet", "paper"])
+def test_same_seed_same_weights_and_interrupted_training_too(architecture, runs, places, tmp_path):
+    settings = SurrogateSettings.model_validate(SMALL)
+    whole = train(settings, architecture, runs, *places, tmp_path / "a.pt")
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(epoch, loss):
+        if epoch == 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(settings, architecture, runs, *places, tmp_path / "b.pt", report=interrupt)
+    seen = []
+    resumed = train(settings, architecture, runs, *places, tmp_path / "b.pt", report=lambda epoch, loss: seen.append(epoch))
+    assert equal(weights(whole), weights(resumed)) and whole.rows == resumed.rows and seen == [0, 1, 2]
+    other = train(settings.model_copy(update={"seed": 2}), architecture, runs, *places, tmp_path / "b.pt")
+    assert not equal(weights(whole), weights(other)), "a checkpoint of another seed is not resumed"
+
+
+def test_best_epoch_by_validation_loss_is_what_is_kept(runs, places, tmp_path):
+    content = {**SMALL, "paper": {**SMALL["paper"], "training": {"epochs": 12, "learning_rate": 0.2, "patience": 3}}}
+    trained = train(SurrogateSettings.model_validate(content), "paper", runs, *places, tmp_path / "a.pt")
+    losses = [row["loss_validation"] for row in trained.rows]
+    assert trained.best_loss == min(losses) and trained.best_epoch == int(np.argmin(losses))
+    assert len(losses) == min(12, trained.best_epoch + 4)
+
+
+def test_saved_model_predicts_the_same(runs, places, tmp_path):
+    settings = SurrogateSettings.model_validate(SMALL)
+    trained = train(settings, "press_unet", runs, *places, tmp_path / "a.pt")
+    save_checkpoint(tmp_path / "model.pt", model_record(settings, "press_unet", trained, runs[0]))
+    loaded, facts = load_model(tmp_path / "model.pt")
+    series = read_labelled(runs[-1].path)
+    for mode in ("one_step", "rollout"):
+        assert np.array_equal(predict_by_model(trained.model, series, 3, mode)[0], predict_by_model(loaded, series, 3, mode)[0])
+    assert facts["n_weights"] == sum(w.numel() for w in loaded.parameters())
+    with pytest.raises(InputFileError, match="not a surrogate model"):
+        load_model(tmp_path / "a.pt")
+
+
+def test_model_reads_no_future_but_the_press(runs, places, tmp_path):
+    trained = train(SurrogateSettings.model_validate(SMALL), "press_unet", runs, *places, tmp_path / "a.pt")
+    series = read_labelled(runs[-1].path)
+    spoilt_labels, spoilt_height = series.labels.copy(), series.frames["thickness_um"].copy()
+    spoilt_labels[5:], spoilt_height[5:] = 0, 1.0
+    spoilt = type(series)(
+        spoilt_labels, series.voxel_edge_um, series.periodic, "", {**series.frames, "thickness_um": spoilt_height}, {}
+    )
+    for mode, last in (("one_step", 6), ("rollout", 99)):
+        true, blind = (predict_by_model(trained.model, one, 3, mode) for one in (series, spoilt))
+        assert np.array_equal(true[0][3:last], blind[0][3:last]) and np.array_equal(true[1][3:last], blind[1][3:last])
+
+
+def test_augmentation_keeps_columns_together():
+    labels = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    window = Window(labels, np.zeros(2), np.ones(2), 1.0, 1.0)
+    random = np.random.default_rng(1)
+    for _ in range(8):
+        changed = augmented(window, (False, True, True), random, True, None).labels
+        assert np.array_equal(np.sort(changed.reshape(2, 3, -1)), np.sort(labels.reshape(2, 3, -1)))
+        assert np.array_equal(changed[1] - changed[0], labels[1] - labels[0])
+    fixed = {augmented(window, (False, False, False), random, True, None).labels[0, 0, 0, 0] for _ in range(50)}
+    assert fixed <= {0, 3, 12, 15}, "walls stay where they are"
+    block = augmented(window, (False, True, True), random, False, 3).labels
+    assert block.shape == (2, 3, 3, 3) and np.array_equal(block[1] - block[0], (labels[1] - labels[0])[:, :3, :3])
+
+
+def test_films_voxelized_differently_and_missing_device_are_refused(runs, places, tmp_path):
+    other = type(runs[0])(**{**vars(runs[1]), "voxel_edge_um": 0.4})
+    with pytest.raises(ContractError, match="voxel_edge_um"):
+        train(SurrogateSettings.model_validate(SMALL), "paper", [runs[0], other], *places, tmp_path / "a.pt")
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError):
+            train(SurrogateSettings.model_validate({**SMALL, "device": "cuda"}), "paper", runs, *places, tmp_path / "a.pt")
+
+
+def test_parameters_of_a_search_enter_the_settings():
+    settings = SurrogateSettings()
+    found = with_parameters(
+        settings, "paper", {"conv_layers": 2, "hidden_dense_layers": 2, "dense_activation": "mish", "learning_rate": 0.01}
+    )
+    assert (found.paper.conv_layers, found.paper.dense_widths, found.paper.dense_activation) == (2, [64, 64], "mish")
+    assert found.paper.training.learning_rate == 0.01
+    ours = with_parameters(settings, "press_unet", {"conv_activation": "mish", "base_width": 2 * settings.press_unet.widths[0]})
+    assert ours.press_unet.activation == "mish" and ours.press_unet.widths == [2 * width for width in settings.press_unet.widths]
+    with pytest.raises(SettingsError, match="does not belong"):
+        with_parameters(settings, "press_unet", {"conv_layers": 2})
+
+
+def command(tmp_path, paths, folder):
+    return [
+        *("--settings", str(tmp_path / "s.json"), "--architecture", "press_unet", "--split", str(tmp_path / "split.json")),
+        *("--frames", *paths, "--checkpoint-directory", str(folder)),
+        *("--output", str(folder / "model.pt"), "--output-losses", str(folder / "losses.csv")),
+    ]
+
+
+def test_killed_training_ends_in_bitwise_the_same_weights(tmp_path):
+    content = {**SMALL, "press_unet": {**SMALL["press_unet"], "training": {"epochs": 14, "patience": 99}}}
+    (tmp_path / "s.json").write_text(json.dumps(content))
+    paths = write_films(tmp_path, degrees=(20,), shape=(10, 8, 8))
+    split_films.main(["--settings", str(tmp_path / "s.json"), "--frames", *paths, "--output", str(tmp_path / "split.json")])
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for folder in (killed, whole):
+        folder.mkdir()
+    program = [sys.executable, "-m", "workflow_scripts.surrogate.train_surrogate", *command(tmp_path, paths, killed)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    kills = 0
+    for epochs in (2, 6):
+        process = subprocess.Popen(program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and _epochs(killed / "press_unet.pt") < epochs:
+            time.sleep(0.01)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills == 2 and not (killed / "model.pt").exists()
+    train_surrogate.main(command(tmp_path, paths, killed))
+    train_surrogate.main(command(tmp_path, paths, whole))
+    assert equal(load_model(killed / "model.pt")[0].state_dict(), load_model(whole / "model.pt")[0].state_dict())
+    assert (killed / "losses.csv").read_bytes() == (whole / "losses.csv").read_bytes()
+    assert len(read_table(whole / "losses.csv")) == 14
+
+
+def _epochs(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["epoch"] + 1 if checkpoint.exists() else 0
+
+
+def test_programs_from_series_to_metrics(tmp_path):
+    from workflow_scripts.surrogate import evaluate_predictions
+
+    (tmp_path / "s.json").write_text(json.dumps(SMALL))
+    settings = ["--settings", str(tmp_path / "s.json")]
+    paths = write_films(tmp_path, degrees=(20,), shape=(10, 8, 8))
+    split_films.main([*settings, "--frames", *paths, "--output", str(tmp_path / "split.json")])
+    train_surrogate.main(command(tmp_path, paths, tmp_path))
+    predictions = []
+    for predictor, more in (
+        ("model", ["--model", str(tmp_path / "model.pt")]),
+        ("copy", []),
+        ("replicate", ["--replicate-frames", paths[2]]),
+    ):
+        outputs = [str(tmp_path / f"{predictor}_{mode}.zarr.zip") for mode in ("one_step", "rollout")]
+        predict_frames.main(
+            [
+                *settings,
+                "--predictor",
+                predictor,
+                "--frames",
+                paths[2],
+                *more,
+                "--output-one-step",
+                outputs[0],
+                "--output-rollout",
+                outputs[1],
+            ]
+        )
+        predictions += [f"{predictor}:{mode}={path}" for mode, path in zip(("one_step", "rollout"), outputs)]
+    names = ["true", "copy:one_step"]
+    rows = [f"{name},{frame},pore,z,0.25,{1.5 + frame if frame > 3 else ''}" for name in names for frame in range(9)]
+    (tmp_path / "transport.csv").write_text("\n".join(["series,frame,case,axis,relative_diffusivity,tortuosity_factor", *rows]))
+    header = "series,frame,contact_area_faces_pore_cbd,contact_area_faces_pore_am,contact_area_faces_am_cbd"
+    (tmp_path / "contacts.csv").write_text(
+        "\n".join([header, *(f"{name},{frame},1,2,{frame}" for name in names for frame in range(9))])
+    )
+    evaluate_predictions.main(
+        [*settings, "--frames", paths[2], "--prediction", *predictions, "--transport", str(tmp_path / "transport.csv"),
+         "--interfaces", str(tmp_path / "contacts.csv"), "--output", str(tmp_path / "metrics.csv")]
+    )  # fmt: skip
+    table = read_table(tmp_path / "metrics.csv")
+    assert len(table) == 6 * 6
+    perfect = [row for row in table if row["predictor"] == "replicate"]
+    assert all(
+        float(row["r2_film"]) == float(row["accuracy"]) == 1 and row["spring_back_true"] == row["spring_back_predicted"]
+        for row in perfect
+    )
+    copied = [row for row in table if (row["predictor"], row["mode"]) == ("copy", "one_step")]
+    assert copied[0]["frame"] == "3" and copied[0]["tortuosity_factor_pore_z_true"] == ""
+    assert copied[1]["tortuosity_factor_pore_z_predicted"] == "5.5" and copied[1]["contact_area_faces_am_cbd_true"] == "4.0"
+    series = pressed_film("film_3", 20, seed=3, shape=(10, 8, 8))
+    assert float(copied[0]["mse"]) == pytest.approx(((series.labels[3].astype(float) - series.labels[2]) ** 2).mean())
+    assert [row["is_release"] for row in copied] == [str(frame > 4).lower() for frame in range(3, 9)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "found"),
+    [
+        (["--predictor", "modle"], SettingsError, "modle"),
+        (["--predictor", "model"], InputFileError, "needs --model"),
+        (["--predictor", "affine_spheres"], InputFileError, "needs --particles"),
+        (["--predictor", "replicate"], InputFileError, "needs --replicate-frames"),
+    ],
+)
+def test_wrong_options_of_predict_frames(tmp_path, options, error, found):
+    (tmp_path / "s.json").write_text("{}")
+    path = write_films(tmp_path, films=("film_1",), degrees=(20,))[0]
+    with pytest.raises(error, match=found):
+        predict_frames.main(
+            [
+                "--settings",
+                str(tmp_path / "s.json"),
+                "--frames",
+                path,
+                "--output-one-step",
+                "a",
+                "--output-rollout",
+                "b",
+                *options,
+            ]
+        )

@@ -1,0 +1,53 @@
+"""Program: search the hyperparameters of a network."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..common.cli import program, run
+from ..search.controller import SearchDefinition, run_search
+from .settings import SurrogateSettings
+
+DESCRIPTION = """Search hyperparameters of the network that surrogate.search names, by validation loss after a short training.
+
+The study lives in --directory; workers may die at any time, and the same command goes on. The winner (best.json) is trained in full by
+train_surrogate --best."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Define the study and run it."""
+    parser = program(DESCRIPTION, "surrogate.search_surrogate")
+    parser.add_argument("--settings", required=True, help="JSON file of the section surrogate")
+    parser.add_argument("--split", required=True, help="JSON record of split_films")
+    parser.add_argument("--frames", required=True, nargs="+", help="the series that were split, *.zarr.zip")
+    parser.add_argument("--directory", required=True, help="scratch folder of the study; it survives kills")
+    parser.add_argument("--output-trials", required=True, help="CSV to write: one row per trial, durations in s")
+    parser.add_argument("--output-best", required=True, help="JSON to write: parameters of the best trial")
+    parser.add_argument("--output-importance", required=True, help="PNG to write: importance of the parameters, history")
+    parser.add_argument("--workers", type=int, help="local worker processes; default: search.study.workers of the settings")
+    options = parser.parse_args(arguments)
+
+    settings = SurrogateSettings.from_slice(options.settings)
+    study = settings.search.study
+    # the study's budget and workers are no part of what a trial depends on, so that a larger budget goes on with the same study
+    searched = settings.model_copy(update={"search": settings.search.model_copy(update={"study": type(study)()})})
+    definition = SearchDefinition(
+        name=f"surrogate_{settings.search.architecture}",
+        objective="workflow_scripts.surrogate.trial",
+        settings=searched.model_dump(mode="json"),
+        data={"split": [options.split], "frames": list(options.frames)},
+        search=study,
+        device=settings.device,
+    )
+    run_search(
+        Path(options.directory),
+        definition,
+        workers=options.workers or study.workers,
+        trials_path=Path(options.output_trials),
+        best_path=Path(options.output_best),
+        importance_path=Path(options.output_importance),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,191 @@
+"""Settings of the surrogate stage; the defaults train on a laptop within a minute or two."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..common.settings import Section
+from ..search.settings import SearchSettings
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "mish", "tanh"]
+Architecture = Literal["press_unet", "paper"]
+Predictor = Literal["copy", "affine_voxels", "affine_press", "affine_spheres", "model", "paper", "replicate"]
+Degree = Annotated[int, Field(ge=1, le=90)]
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
+class TrainingSettings(Section):
+    """How one architecture is trained."""
+
+    epochs: int = Field(default=6, ge=1, le=100_000)
+    """Passes through the distinct training windows at most."""
+    batch_size: int = Field(default=1, ge=1, le=1024)
+    """Windows per update."""
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    """Step size of Adam at the start."""
+    final_learning_rate_fraction: float = Field(default=0.05, gt=0, le=1)
+    """Learning rate of the last epoch over that of the first; between them it falls along a cosine. 1 keeps it constant."""
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    """Decoupled weight decay of Adam."""
+    patience: int = Field(default=1000, ge=1, le=100_000)
+    """Epochs without a lower validation loss after which training stops."""
+    rollout_steps: int = Field(default=2, ge=1, le=16)
+    """Frames in a row that the network predicts from its own output inside the loss (press_unet only)."""
+    crop_voxels: int | None = Field(default=24, ge=8, le=4096)
+    """press_unet learns from random blocks of at most so many voxels in x and y, over the full height; null: from whole frames."""
+    augment: bool = True
+    """Whether press_unet sees windows flipped and, at periodic sides, shifted in x and y."""
+
+
+class PressUnetSettings(Section):
+    """A U-Net on any grid, conditioned on the press, that corrects the affine squeeze."""
+
+    widths: list[Width] = Field(default=[16, 24, 32], min_length=1, max_length=6)
+    """Channels at 1/2, 1/4, 1/8 ... of the resolution."""
+    detail_width: int = Field(default=6, ge=1, le=512)
+    """Channels of the last layers, at full resolution."""
+    activation: Activation = "leaky_relu"
+    """Activation after each convolution."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of channels dropped at the coarsest level while training."""
+    training: TrainingSettings = TrainingSettings()
+    """How it is trained."""
+
+
+class PaperSettings(Section):
+    """The network of doi 10.1002/aenm.202400376, bound to one grid; the paper's own size is filters 256, dense widths [256]."""
+
+    conv_layers: int = Field(default=3, ge=1, le=8)
+    """Conv1D blocks over the lag frames (convolution, batch norm, max-pool of 1)."""
+    filters: int = Field(default=32, ge=1, le=4096)
+    """Filters of each convolution; 256 in the paper."""
+    kernel: Literal[1, 3, 5, 7] = 3
+    """Lag frames that a filter spans."""
+    conv_activation: Activation = "relu"
+    """Activation after each convolution."""
+    dense_widths: list[Width] = Field(default=[64], min_length=0, max_length=6)
+    """Units of the hidden dense layers; the output layer, one unit a voxel, comes on top."""
+    dense_activation: Activation = "relu"
+    """Activation after each hidden dense layer; the output is linear."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of units dropped after the last convolution while training."""
+    training: TrainingSettings = TrainingSettings(
+        epochs=25, batch_size=8, learning_rate=1e-3, final_learning_rate_fraction=1.0, patience=25, augment=False
+    )
+    """How it is trained; 1,000 epochs in the paper."""
+
+
+class HeldOut(Section):
+    """Degrees of one film that the paper's split keeps for the test."""
+
+    film: str = Field(min_length=1)
+    """Name of the film."""
+    compression_degrees_percent: list[Degree] = Field(min_length=1)
+    """Its degrees that are tested and not trained on."""
+
+
+class SplitSettings(Section):
+    """Which films are learned from and which are tested."""
+
+    kind: Literal["film", "paper"] = "film"
+    """`film`: whole films are held out. `paper`: single degrees of trained films too; that leaks, because loading frames are shared."""
+    validation_films: list[str] = []
+    """Films that choose the best epoch. Empty: a share of the training windows does, see validation_fraction."""
+    test_films: list[str] = ["film_3"]
+    """Films that training never sees."""
+    held_out: list[HeldOut] = []
+    """For kind `paper`: the table of held-out degrees per film (Table 2 of the paper)."""
+    validation_fraction: float = Field(default=0.15, gt=0, lt=0.9)
+    """Share of the distinct training windows that choose the best epoch where no validation film is named."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        both = sorted(set(self.validation_films) & set(self.test_films))
+        if both:
+            raise ValueError(f"films {both} are named for validation and for test")
+        if (self.kind == "paper") != bool(self.held_out):
+            raise ValueError("held_out belongs to kind `paper`, which needs it")
+        return self
+
+
+class SearchSpace(Section):
+    """Values that a search tries (Table 1 of doi 10.1002/aenm.202400376, and the like for press_unet)."""
+
+    conv_layers: list[Annotated[int, Field(ge=1, le=8)]] = Field(default=[2, 3], min_length=1)
+    """paper: number of convolutions."""
+    conv_activation: list[Activation] = Field(default=["relu", "leaky_relu", "mish"], min_length=1)
+    """paper: activation after convolutions; press_unet: its activation."""
+    hidden_dense_layers: list[Annotated[int, Field(ge=0, le=4)]] = Field(default=[1, 2], min_length=1)
+    """paper: hidden dense layers."""
+    dense_activation: list[Activation] = Field(default=["relu", "leaky_relu", "mish", "tanh"], min_length=1)
+    """paper: activation after dense layers."""
+    dropout: tuple[float, float] = (0.1, 0.4)
+    """Lowest and highest dropout."""
+    learning_rate: tuple[float, float] = (3e-4, 3e-3)
+    """Lowest and highest learning rate, on a logarithmic scale."""
+    base_width: list[Width] = Field(default=[8, 16], min_length=1)
+    """press_unet: channels of the first level; the others keep their ratio."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not (0 <= self.dropout[0] <= self.dropout[1] < 1 and 0 < self.learning_rate[0] <= self.learning_rate[1] <= 1):
+            raise ValueError(
+                "dropout and learning_rate hold a lowest and a highest value, dropout within [0, 1), rate within (0, 1]"
+            )
+        return self
+
+
+class SurrogateSearch(Section):
+    """What a search of hyperparameters trains; its winner is then trained in full by train_surrogate."""
+
+    architecture: Architecture = "paper"
+    """Which network is searched."""
+    epochs: int = Field(default=8, ge=1, le=100_000)
+    """Epochs of each trial at most; the first of the paper's two stages is short, the second trains the winner in full."""
+    space: SearchSpace = SearchSpace()
+    """Values to be tried."""
+    study: SearchSettings = SearchSettings()
+    """Budget, sampler, pruner and workers."""
+
+
+class SurrogateSettings(Section):
+    """The section `surrogate`: predicting the next frame of a film from a lag window."""
+
+    lag_window: int = Field(default=3, ge=2, le=64)
+    """Past frames that the network sees; 3 in the paper."""
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    """Seed of weights, order, dropout and augmentation."""
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """`cpu` or `cuda`; asked for, without fallback."""
+    precision: Literal["fp32", "amp"] = "fp32"
+    """`amp` computes in bfloat16 where the GPU does, else in float32."""
+    checkpoint_every: int = Field(default=1, ge=1, le=10_000)
+    """Epochs between two checkpoints; a killed training loses at most these."""
+    architectures: list[Architecture] = Field(default=["press_unet", "paper"], min_length=1)
+    """Networks that are trained."""
+    press_unet: PressUnetSettings = PressUnetSettings()
+    """The default network."""
+    paper: PaperSettings = PaperSettings()
+    """The paper's network."""
+    split: SplitSettings = SplitSettings()
+    """Which films are trained on and which are tested."""
+    predictors: list[Predictor] = Field(
+        default=["copy", "affine_voxels", "affine_press", "affine_spheres", "model", "paper"], min_length=1
+    )
+    """What is compared in the evaluation; `model` is press_unet, `replicate` needs a second run of a test film."""
+    search: SurrogateSearch = SurrogateSearch()
+    """Search of hyperparameters."""
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        for predictor, architecture in (("model", "press_unet"), ("paper", "paper")):
+            if predictor in self.predictors and architecture not in self.architectures:
+                raise ValueError(f"predictor {predictor!r} needs the architecture {architecture!r} in architectures")
+        for name in ("architectures", "predictors"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} names something twice")
+        return self
+
+    def architecture(self, name: str) -> PressUnetSettings | PaperSettings:
+        """Return the settings of an architecture."""
+        return {"press_unet": self.press_unet, "paper": self.paper}[name]

@@ -1,0 +1,35 @@
+"""Program: which windows of which run train, validate and test."""
+
+import sys
+from collections.abc import Sequence
+
+from ..common.cli import program, run
+from ..common.provenance import provenance
+from ..common.records import write_json
+from .settings import SurrogateSettings
+from .splits import split_runs
+from .windows import describe_runs
+
+DESCRIPTION = """Divide the windows of all series among training, validation and test.
+
+The record names, per run, the target frames of each part, and every test or validation frame that another part has seen
+(`overlaps`, compared by content); `leaking` is true where test frames were seen."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Describe the series, split them, write the record."""
+    parser = program(DESCRIPTION, "surrogate.split_films")
+    parser.add_argument("--settings", required=True, help="JSON file of the section surrogate")
+    parser.add_argument("--frames", required=True, nargs="+", help="series of calendering.voxelize_frames, *.zarr.zip")
+    parser.add_argument("--output", required=True, help="JSON record to write")
+    options = parser.parse_args(arguments)
+
+    settings = SurrogateSettings.from_slice(options.settings)
+    split = split_runs(describe_runs(options.frames), settings.split, settings.lag_window, settings.seed)
+    made = {"split": settings.split.model_dump(), "lag_window": settings.lag_window}
+    inputs = {f"frames_{number}": path for number, path in enumerate(options.frames)}
+    write_json(options.output, split | {"provenance": provenance("surrogate", settings=made, inputs=inputs, seed=settings.seed)})
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,71 @@
+"""Program: train one network on the windows of a split."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..common.cli import program, run
+from ..common.errors import SettingsError, nearest_name
+from ..common.provenance import provenance
+from ..common.records import read_json, write_table
+from ..common.training import save_checkpoint
+from .settings import SurrogateSettings
+from .splits import part_places
+from .training import LOSS_COLUMNS, model_record, train
+from .trial import with_parameters
+from .windows import describe_runs
+
+DESCRIPTION = """Train a network to predict the next frame from a lag window.
+
+press_unet: cross-entropy per voxel of the film. paper: mean squared error of label values. A training that was killed goes on
+from the checkpoint in --checkpoint-directory when the same command is given again; the weights of the best epoch are written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read split and series, train, write model and losses."""
+    parser = program(DESCRIPTION, "surrogate.train_surrogate")
+    parser.add_argument("--settings", required=True, help="JSON file of the section surrogate")
+    parser.add_argument("--architecture", required=True, help="press_unet or paper")
+    parser.add_argument("--split", required=True, help="JSON record of split_films")
+    parser.add_argument("--frames", required=True, nargs="+", help="the series that were split, *.zarr.zip")
+    parser.add_argument("--best", help="best.json of search_surrogate; its parameters replace those of the settings")
+    parser.add_argument(
+        "--checkpoint-directory", required=True, help="scratch folder that survives a kill; may be deleted afterwards"
+    )
+    parser.add_argument("--output", required=True, help="model to write, *.pt")
+    parser.add_argument(
+        "--output-losses", required=True, help="CSV to write: epoch (from 0), losses, learning rate, whether best so far"
+    )
+    options = parser.parse_args(arguments)
+
+    settings = SurrogateSettings.from_slice(options.settings)
+    if options.architecture not in ("press_unet", "paper"):
+        raise SettingsError(
+            f"architecture {options.architecture!r} is unknown", hint=nearest_name(options.architecture, ["press_unet", "paper"])
+        )
+    inputs = {"split": options.split, **{f"frames_{number}": path for number, path in enumerate(options.frames)}}
+    if options.best:
+        inputs["best"] = options.best
+        settings = with_parameters(settings, options.architecture, read_json(options.best)["parameters"])
+    split, runs = read_json(options.split), describe_runs(options.frames)
+    steps = settings.architecture(options.architecture).training.rollout_steps if options.architecture == "press_unet" else 1
+    trained = train(
+        settings,
+        options.architecture,
+        runs,
+        part_places(split, runs, "train", steps),
+        part_places(split, runs, "validation", steps),
+        Path(options.checkpoint_directory) / f"{options.architecture}.pt",
+    )
+    made = {"architecture": options.architecture, "network": settings.architecture(options.architecture).model_dump()}
+    facts = {
+        "split_kind": split["kind"],
+        "split_is_leaking": split["leaking"],
+        "provenance": provenance("surrogate", settings=made, inputs=inputs, seed=settings.seed),
+    }
+    write_table(options.output_losses, trained.rows, LOSS_COLUMNS)
+    save_checkpoint(options.output, model_record(settings, options.architecture, trained, runs[0]) | facts)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
