@@ -13,7 +13,7 @@ from ..common.errors import SettingsError
 from ..common.seeds import derived_seed, generator
 from .settings import SearchSettings
 
-MAX_GRID_POINTS = 100_000
+MAX_GRID_POINTS = 10_000
 
 Suggest = Callable[[Any, Mapping[str, Any]], dict[str, Any]]
 
@@ -64,7 +64,7 @@ def _choices(name: str, distribution: BaseDistribution) -> list[Any]:
 def grid_points(suggest: Suggest, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every combination that ``suggest`` can draw, also where one parameter decides which others exist.
 
-    Raises SettingsError for a continuous parameter and for more than 100,000 combinations.
+    Raises SettingsError for a continuous parameter and for more than 10,000 combinations.
     """
     points, open_prefixes = [], [{}]
     while open_prefixes:
@@ -72,16 +72,16 @@ def grid_points(suggest: Suggest, settings: Mapping[str, Any]) -> list[dict[str,
         trial = _Prefix(chosen)
         suggest(trial, settings)
         points.append(trial.answers)
-        if len(points) > MAX_GRID_POINTS:
-            raise SettingsError(
-                f"the grid has more than {MAX_GRID_POINTS} combinations",
-                hint="use sampler: random or tpe, or offer fewer choices",
-            )
         before: dict[str, Any] = {}
         for name, answer in trial.answers.items():
             if name not in chosen:
                 open_prefixes += [before | {name: other} for other in trial.choices[name][1:]]
             before[name] = answer
+        if len(points) + len(open_prefixes) > MAX_GRID_POINTS:
+            raise SettingsError(
+                f"the grid has more than {MAX_GRID_POINTS} combinations",
+                hint="use sampler: random or tpe, or offer fewer choices",
+            )
     return points
 
 

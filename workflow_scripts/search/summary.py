@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from typing import Any
 
 import optuna
@@ -62,7 +63,8 @@ def best_record(study: optuna.Study, definition: SearchDefinition) -> dict[str, 
 
 
 def importances(study: optuna.Study) -> tuple[dict[str, float], str]:
-    """Return the importance of each drawn parameter (PED-ANOVA, summing to 1) or, where there is none, why.
+    """Return the importance of each drawn parameter (PED-ANOVA, summing to 1) and a remark: why there is none,
+    or what Optuna doubts about it.
 
     References
     ----------
@@ -75,12 +77,14 @@ def importances(study: optuna.Study) -> tuple[dict[str, float], str]:
     if len({trial.value for trial in complete}) < 2:
         return {}, "all completed trials have the same value"
     try:
-        found = optuna.importance.get_param_importances(study)
+        with warnings.catch_warnings(record=True) as doubts:
+            warnings.simplefilter("always")
+            found = optuna.importance.get_param_importances(study)
     except (ValueError, RuntimeError) as error:
         return {}, f"importance cannot be evaluated:\n{error}"
     if not found or not all(math.isfinite(value) for value in found.values()):
         return {}, "no parameter varies"
-    return found, ""
+    return found, "few trials per parameter: inaccurate" if doubts else ""
 
 
 def _draw_history(axes: Axes, study: optuna.Study, direction: str) -> None:
@@ -110,15 +114,15 @@ def importance_figure(study: optuna.Study, direction: str) -> Figure:
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_history(left, study, direction)
-    found, why_not = importances(study)
+    found, remark = importances(study)
     right.set_title("importance of parameters (PED-ANOVA)")
-    if why_not:
-        right.text(0.5, 0.5, why_not, ha="center", va="center", transform=right.transAxes)
+    if not found:
+        right.text(0.5, 0.5, remark, ha="center", va="center", transform=right.transAxes)
         right.set_axis_off()
     else:
         names = list(found)[::-1]
         right.barh(names, [found[name] for name in names], color="tab:blue")
-        right.set(xlabel="share", xlim=(0, 1))
+        right.set(xlabel=f"share ({remark})" if remark else "share", xlim=(0, 1))
     return figure
 
 

@@ -1,0 +1,185 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition
+from workflow_scripts.common.records import number, read_json, read_table
+from workflow_scripts.search.controller import SearchError, run_search
+from workflow_scripts.search.launch import LocalProcesses
+from workflow_scripts.search.study import StudyFolder
+from workflow_scripts.search.worker import StudyFailingError
+
+COMMAND = """
+import sys
+from pathlib import Path
+from tests.helpers.searching import toy_definition
+from workflow_scripts.common.cli import run
+from workflow_scripts.search.controller import run_search
+folder = Path(sys.argv[1])
+definition = toy_definition(folder, search={"n_trials": 8, "n_startup_trials": 3}, steps=5, sleep_s=0.02)
+results = dict(trials_path=folder.with_suffix(".csv"), best_path=folder.with_suffix(".json"), importance_path=folder.with_suffix(".png"))
+sys.exit(run(lambda _: run_search(folder, definition, workers=2, **results)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def results(folder):
+    return {"trials_path": f"{folder}.csv", "best_path": f"{folder}.json", "importance_path": f"{folder}.png"}
+
+
+def search_here(folder, workers=1, launcher=None, **options):
+    definition = toy_definition(folder, **options)
+    run_search(folder, definition, workers=workers, launcher=launcher, **results(folder))
+    study_folder = StudyFolder(folder)
+    return study_folder, study_folder.open_study(study_folder.read_definition()).trials
+
+
+def start_controller(folder):
+    return subprocess.Popen([sys.executable, "-c", COMMAND, folder], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def worker_ids(folder):
+    """Return the process numbers of this study's workers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "workflow_scripts.search.run_worker" in words and str(folder) in words:
+            found.append(int(path.name))
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_budget_is_exact_and_the_summary_tells_it(tmp_path, workers):
+    folder, trials = search_here(tmp_path / "s", workers, search={"n_trials": 9, "pruner": "none"}, steps=2)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 9
+    check_diary(folder, trials)
+    rows, best = read_table(f"{tmp_path}/s.csv"), read_json(f"{tmp_path}/s.json")
+    assert [row["number"] for row in rows] == [str(i) for i in range(9)]
+    winner = min(rows, key=lambda row: number(row["value"]))
+    assert (best["number"], best["value"]) == (int(winner["number"]), number(winner["value"]))
+    assert best["parameters"]["x"] == number(winner["parameter_x"]) and best["seed"] == int(winner["seed"])
+    assert (best["n_complete"], best["n_pruned"], best["n_failed"]) == (9, 0, 0)
+    assert Path(f"{tmp_path}/s.png").read_bytes().startswith(b"\x89PNG")
+    assert worker_ids(folder.directory) == []
+
+
+def test_the_same_call_does_nothing_a_larger_budget_goes_on_and_other_settings_begin_anew(tmp_path):
+    folder, first = search_here(tmp_path / "s", search={"n_trials": 3})
+    _, again = search_here(tmp_path / "s", search={"n_trials": 3}, launcher=object())  # would break if it were used
+    assert [trial.params for trial in again] == [trial.params for trial in first]
+    _, more = search_here(tmp_path / "s", search={"n_trials": 5})
+    assert [trial.params for trial in more[:3]] == [trial.params for trial in first] and len(more) == 5
+    check_diary(folder, more)
+    _, other = search_here(tmp_path / "s", search={"n_trials": 2}, steps=1)
+    assert len(other) == 2 and all(sorted(trial.intermediate_values) == [0] for trial in other)
+
+
+def test_workers_killed_at_random_are_replaced_and_nothing_is_lost(tmp_path):
+    dice, folder = random.Random(7), tmp_path / "s"
+    controller = start_controller(folder)
+    for kill in range(4):
+        wait_for(lambda kill=kill: len(diary(StudyFolder(folder))) > 7 * kill and worker_ids(folder))
+        time.sleep(dice.uniform(0, 0.1))
+        ids = worker_ids(folder)
+        if ids:
+            os.kill(dice.choice(ids), signal.SIGKILL)
+    assert controller.wait(40) == 0, controller.stderr.read()
+    controller.stderr.close()
+    check_whole(folder)
+
+
+def test_a_killed_controller_leaves_no_workers_and_the_same_command_goes_on(tmp_path):
+    folder = tmp_path / "s"
+    for turn in range(2):
+        controller = start_controller(folder)
+        wait_for(lambda turn=turn: len(diary(StudyFolder(folder))) > 14 * turn + 4)
+        controller.kill()
+        controller.wait()
+        controller.stderr.close()
+    wait_for(lambda: not worker_ids(folder))
+    with open(folder / "journal.log", "ab") as stream:
+        stream.write(b'{"op_code": 6, "wor')
+    controller = start_controller(folder)
+    assert controller.wait(40) == 0, controller.stderr.read()
+    controller.stderr.close()
+    check_whole(folder)
+
+
+def check_whole(folder):
+    """Check the study of COMMAND: eight trials, none lost, none repeated."""
+    study_folder = StudyFolder(folder)
+    trials = study_folder.open_study(study_folder.read_definition()).trials
+    assert len(trials) == 8 and {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    check_diary(study_folder, trials)
+    assert len(read_table(folder.with_suffix(".csv"))) == 8
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_controller_stops_its_workers_first(tmp_path, number, status):
+    folder = tmp_path / "s"
+    controller = start_controller(folder)
+    wait_for(lambda: len(diary(StudyFolder(folder))) > 4)
+    controller.send_signal(number)
+    assert controller.wait(10) == status
+    controller.stderr.close()
+    assert worker_ids(folder) == [] and not (folder / "controller.lock").exists()
+    assert not list((folder / "leases").glob("*/*.lease"))
+    assert not folder.with_suffix(".csv").exists()
+
+
+def test_a_second_controller_is_refused_and_a_second_worker_welcome(tmp_path):
+    folder = tmp_path / "s"
+    controller = start_controller(folder)
+    wait_for(lambda: len(diary(StudyFolder(folder))) > 2)
+    with pytest.raises(SearchError, match=f"process {controller.pid} on .* already runs the search"):
+        search_here(folder)
+    helper = start_worker(StudyFolder(folder), "--worker-name", "helper")
+    assert controller.wait(40) == 0 and helper.wait(10) == 0
+    controller.stderr.close()
+    check_whole(folder)
+
+
+def test_failing_trials_stop_the_search_with_their_reason(tmp_path):
+    with pytest.raises(StudyFailingError, match=r"trial \d broke"):
+        search_here(tmp_path / "s", 2, search={"n_trials": 30}, fail_always=True)
+    assert worker_ids(tmp_path / "s") == [] and not Path(f"{tmp_path}/s.csv").exists()
+
+
+def test_a_worker_with_wrong_input_ends_the_search_at_once(tmp_path):
+    with pytest.raises(SearchError, match=r"gave up: .*cuda:99"):
+        search_here(tmp_path / "s", search={"n_trials": 2}, device="cuda:99")
+
+
+def test_a_study_without_a_completed_trial_has_no_best(tmp_path):
+    with pytest.raises(SearchError, match=r"no trial .* completed"):
+        search_here(tmp_path / "s", search={"n_trials": 2}, prune_from=0)
+
+
+def test_workers_that_die_without_progress_end_the_search(tmp_path, monkeypatch):
+    class Dying(LocalProcesses):
+        def start(self, name):
+            self._processes[name] = subprocess.Popen([sys.executable, "-S", "-c", "import sys; sys.exit(9)"])
+
+    monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
+    with pytest.raises(SearchError, match=r"workers died 7 times without any progress.*status 9"):
+        search_here(tmp_path / "s", launcher=Dying(tmp_path, tmp_path, "cpu", 1), search={"n_trials": 2})

@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import pytest
+
+from workflow_scripts.common.errors import InputFileError, SettingsError
+from workflow_scripts.common.records import write_json
+from workflow_scripts.search.objective import load_objective
+from workflow_scripts.search.settings import SearchSettings
+from workflow_scripts.search.study import RUN_CONTROL, JournalError, SearchDefinition, StudyFolder
+
+
+@pytest.fixture
+def definition(tmp_path):
+    (tmp_path / "film.txt").write_text("film")
+    data = {"films": [str(tmp_path / "film.txt")]}
+    return SearchDefinition("toy", "tests.helpers.toy_objective", {"steps": 2}, data, SearchSettings())
+
+
+def named(definition, **changes):
+    return replace(definition, **changes).identified().study_name
+
+
+def test_what_matters_to_a_value_makes_another_study(definition, tmp_path):
+    (tmp_path / "other.txt").write_text("other")
+    names = [
+        named(definition),
+        named(definition, settings={"steps": 3}),
+        named(definition, objective="workflow_scripts.search.objective"),
+        named(definition, data={"films": [str(tmp_path / "other.txt")]}),
+        named(definition, search=SearchSettings(seed=2)),
+        named(definition, search=SearchSettings(sampler="random")),
+        named(definition, direction="maximize"),
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_run_control_and_places_do_not(definition, tmp_path):
+    more = SearchSettings(
+        n_trials=50, workers=9, lease_seconds=5, storage="sqlite://", max_failed_fraction=1, threads_per_worker=2, max_attempts=1
+    )
+    (tmp_path / "moved.txt").write_text("film")
+    assert set(SearchSettings.model_fields) >= RUN_CONTROL
+    assert named(definition, search=more, device="cuda", data={"films": [str(tmp_path / "moved.txt")]}) == named(definition)
+
+
+def test_a_definition_survives_its_file(definition, tmp_path):
+    folder = StudyFolder(tmp_path / "s")
+    identified = definition.identified()
+    folder.write_definition(identified)
+    assert folder.read_definition() == identified == identified.identified()
+
+
+def test_bad_definitions_are_told(definition, tmp_path):
+    with pytest.raises(SettingsError, match="'up'; expected minimize or maximize"):
+        replace(definition, direction="up")
+    folder = StudyFolder(tmp_path)
+    with pytest.raises(InputFileError, match=r"search.json' does not exist"):
+        folder.read_definition()
+    for content in ({"search": {}}, {}, []):
+        write_json(folder.definition_path, content)
+        with pytest.raises(InputFileError, match="is not the definition of a search"):
+            folder.read_definition()
+
+
+def test_a_missing_input_file_is_told(definition, tmp_path):
+    with pytest.raises(InputFileError, match="gone"):
+        replace(definition, data={"films": [str(tmp_path / "gone")]}).identified()
+
+
+def test_objectives_are_checked():
+    with pytest.raises(SettingsError, match="lacks suggest and run"):
+        load_objective("workflow_scripts.search.locks")
+    with pytest.raises(SettingsError, match="cannot be imported"):
+        load_objective("workflow_scripts.nothing")
+
+
+def test_a_bad_storage_is_told_without_its_password(definition, tmp_path):
+    bad = replace(definition, search=SearchSettings(storage="nosuchbase://me:secret@host/name"))
+    with pytest.raises(JournalError, match="'host/name' cannot be opened") as caught:
+        StudyFolder(tmp_path).open_storage(bad)
+    assert "secret" not in str(caught.value)

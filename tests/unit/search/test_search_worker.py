@@ -1,0 +1,226 @@
+import os
+import signal
+import threading
+import time
+
+import optuna
+import pytest
+
+from tests.helpers.searching import check_diary, diary, prepared, start_worker, work_here
+from workflow_scripts.common.errors import DeviceError
+from workflow_scripts.search.objective import StopRequested
+from workflow_scripts.search.presence import Presence
+from workflow_scripts.search.run_worker import main
+from workflow_scripts.search.worker import EXIT_FAILING, EXIT_STOPPED, StudyFailingError, Worker
+
+
+def states(study):
+    return [trial.state.name for trial in study.get_trials()]
+
+
+def wait_for(condition, seconds=15.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_one_worker_meets_the_budget_and_repeats_exactly(tmp_path, sampler):
+    found = []
+    for turn in "ab":
+        search = {"n_trials": 7, "sampler": sampler, "pruner": "none"}
+        folder, definition = prepared(tmp_path / turn, search=search, x_step=0.5, diary=str(tmp_path / "shared"))
+        study = work_here(folder).study
+        assert states(study) == ["COMPLETE"] * 7
+        assert not list((folder.directory / "leases" / definition.study_name).iterdir())
+        found.append([(trial.params, trial.value, trial.user_attrs["work"]["seed"]) for trial in study.get_trials()])
+    assert found[0] == found[1]
+    assert len({seed for _, _, seed in found[0]}) == 7
+
+
+def test_a_study_killed_in_between_gives_the_same_trials(tmp_path):
+    search = {"n_trials": 6, "sampler": "tpe", "n_startup_trials": 2, "pruner": "none"}
+    whole, _ = prepared(tmp_path / "whole", search=search)
+    parts, _ = prepared(tmp_path / "parts", search=search)
+    expected = [trial.params for trial in work_here(whole).study.get_trials()]
+    for n_trials in (2, 3, 6):
+        prepared(tmp_path / "parts", search={**search, "n_trials": n_trials})
+        study = work_here(parts).study
+        assert len(study.get_trials()) == n_trials
+    assert [trial.params for trial in study.get_trials()] == expected
+
+
+def test_a_grid_ends_where_its_points_end(tmp_path):
+    folder, _ = prepared(tmp_path / "s", search={"n_trials": 100, "sampler": "grid", "pruner": "none"}, x_step=2.0)
+    trials = work_here(folder).study.get_trials()
+    assert len(trials) == 12 == len({str(trial.params) for trial in trials})
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_pruned_trials_are_recorded_with_their_step_and_leave_no_checkpoint(tmp_path, pruner):
+    search = {"n_trials": 16, "pruner": pruner, "n_startup_trials": 2, "n_warmup_steps": 1, "sampler": "random"}
+    folder, definition = prepared(tmp_path / "s", search=search, steps=6)
+    trials = work_here(folder).study.get_trials()
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    assert 0 < len(pruned) < len(trials) == 16
+    for trial in trials:
+        assert folder.checkpoint_path(definition.study_name, trial.number).exists() == (trial not in pruned)
+    assert all(trial.user_attrs["reason"].startswith("pruned at step") for trial in pruned)
+
+
+def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_path):
+    folder, _ = prepared(tmp_path / "s", search={"n_trials": 6}, fail_in=[1], nan_in=[3])
+    study = work_here(folder).study
+    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[1].user_attrs["reason"] == "RuntimeError: trial 1 broke"
+    assert study.trials[3].user_attrs["reason"] == "its value is nan, not a finite number"
+
+
+def test_a_study_in_which_most_fail_stops_early_and_says_why(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 50}, fail_always=True)
+    with pytest.raises(StudyFailingError, match=r"3 of 3 finished trials failed.*trial 2 broke"):
+        work_here(folder)
+    assert len(folder.open_study(definition).trials) == 3
+    assert start_worker(folder).wait() == EXIT_FAILING
+
+
+def test_a_database_serves_as_well(tmp_path):
+    storage = f"sqlite:///{tmp_path}/trials.db"
+    folder, _ = prepared(tmp_path / "s", search={"n_trials": 3, "storage": storage})
+    assert states(work_here(folder).study) == ["COMPLETE"] * 3
+    assert not folder.journal_path.exists()
+
+
+def test_a_released_trial_is_taken_over_with_its_parameters_and_reports(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 2, "pruner": "none"}, steps=3)
+    study = folder.open_study(definition)
+    trial = study.ask()
+    trial.suggest_categorical("kind", ["plain", "shifted"])
+    x = trial.suggest_float("x", -2, 2)
+    trial.report(123.0, 0)
+    trials = work_here(folder).study.get_trials()
+    assert [t.number for t in trials] == [0, 1]
+    assert trials[0].params["x"] == x and trials[0].state.name == "COMPLETE"
+    assert trials[0].intermediate_values[0] == 123.0  # reported once, not again by the resumed run
+    assert sorted(trials[0].intermediate_values) == [0, 1, 2]
+
+
+def test_an_asked_trial_whose_worker_died_before_its_lease_counts_once(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 3})
+    folder.open_study(definition).ask()
+    assert states(work_here(folder).study) == ["COMPLETE"] * 3
+
+
+def test_a_living_lease_is_left_alone_and_waited_for(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 2})
+    study = folder.open_study(definition)
+    trial, lease = study.ask(), folder.lease(definition.study_name, 0, 60)
+    lease.acquire()
+    assert states(work_here(folder, wait_for_others=False).study) == ["RUNNING", "COMPLETE"]
+    waiter = threading.Thread(target=work_here, args=(folder,))
+    waiter.start()
+    time.sleep(0.3)
+    assert waiter.is_alive()
+    study.tell(trial, 1.0)
+    waiter.join(10)
+    assert not waiter.is_alive() and states(study) == ["COMPLETE"] * 2
+
+
+def test_a_silent_worker_elsewhere_loses_its_trial(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1, "lease_seconds": 1.0})
+    folder.open_study(definition).ask()
+    lease = folder.lease(definition.study_name, 0, 60)
+    lease.acquire()
+    lease.path.write_text(lease.path.read_text().replace('"machine": "', '"machine": "elsewhere_'))
+    begin = time.monotonic()
+    study = work_here(folder).study
+    assert states(study) == ["COMPLETE"] and time.monotonic() - begin > 1.0
+
+
+def test_a_trial_that_kills_its_workers_is_given_up(tmp_path):
+    folder, _ = prepared(tmp_path / "s", search={"n_trials": 3, "max_attempts": 2}, kill_in=[1])
+    assert [start_worker(folder).wait() for _ in range(2)] == [-signal.SIGKILL] * 2
+    study = work_here(folder).study
+    assert states(study) == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert study.trials[1].user_attrs["reason"].startswith("2 workers died in it after step -1")
+
+
+def test_a_worker_whose_lease_was_lost_does_not_finish_the_trial(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1}, steps=50, sleep_s=0.02)
+    study = folder.open_study(definition)
+    thief = folder.lease(definition.study_name, 0, 60, "thief")
+
+    def steal():
+        wait_for(lambda: len(diary(folder)) > 3)
+        thief.path.unlink()
+        thief.acquire()
+
+    thread = threading.Thread(target=steal)
+    thread.start()
+    work_here(folder, wait_for_others=False)
+    thread.join()
+    assert states(study) == ["RUNNING"] and thief.is_mine()
+    assert not [entry for entry in diary(folder) if entry["word"] == "end"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_leaves_the_trial_to_another_worker(tmp_path, number):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1}, steps=12, sleep_s=0.05)
+    worker = start_worker(folder)
+    wait_for(lambda: len(diary(folder)) > 3)
+    begin = time.monotonic()
+    worker.send_signal(number)
+    assert worker.wait() == EXIT_STOPPED and time.monotonic() - begin < 2
+    assert not list((folder.directory / "leases" / definition.study_name).iterdir())
+    study = folder.open_study(definition)
+    assert states(study) == ["RUNNING"]
+    work_here(folder)
+    assert states(study) == ["COMPLETE"] and "deaths" not in study.trials[0].user_attrs
+    check_diary(folder, study.trials)
+    assert [entry["first"] for entry in diary(folder) if entry["word"] == "start"][1] >= 3
+
+
+def test_a_step_that_does_not_end_is_left_where_it_stands(tmp_path, monkeypatch):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1}, deaf_s=1.0)
+    overdue = []
+    monkeypatch.setattr("workflow_scripts.search.presence.STOP_SECONDS", 0.2)
+    with Presence(0.5, None, lambda: overdue.append(worker.release_all())) as presence:
+        worker = Worker(folder, presence, name="deaf")
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(StopRequested):
+            worker.work()
+        assert presence.reason == "SIGTERM"
+    assert overdue and not list((folder.directory / "leases" / definition.study_name).iterdir())
+
+
+def test_handlers_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with Presence(1.0, None, lambda: None):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_end_of_the_parent_is_a_stop_signal():
+    with Presence(1.0, os.getpid(), lambda: None) as presence:
+        assert presence.stop.wait(5) and presence.reason == "the controller has ended"
+
+
+def test_a_device_that_is_not_there_is_no_failed_trial(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 2})
+    with pytest.raises(DeviceError):
+        work_here(folder, device="cuda:99")
+    assert folder.open_study(definition).trials == []
+
+
+def test_the_program_needs_a_definition_and_runs_in_this_process(tmp_path, monkeypatch, capsys):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 2})
+    main(["--directory", str(folder.directory), "--worker-name", "inline", "--threads", "1"])
+    study = folder.open_study(definition)
+    assert [trial.user_attrs["work"]["worker"] for trial in study.trials] == ["inline"] * 2
+    assert optuna.logging.get_verbosity() == optuna.logging.WARNING
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "75 stopped by SIGTERM" in capsys.readouterr().out
