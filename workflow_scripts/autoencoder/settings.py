@@ -121,10 +121,19 @@ class AutoencoderSettings(Section):
     """How it is trained."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """What is reported."""
+    searched_cases: tuple[Name, ...] = ("calendered",)
+    """Case studies whose network and training a search chooses; the others take the sections `network` and `training`."""
     search: SearchSettings = SearchSettings()
     """Budget and workers of the hyper-parameter search."""
     space: SpaceSettings = SpaceSettings()
     """What the search may choose."""
+
+    @model_validator(mode="after")
+    def _searched_cases_exist(self) -> Self:
+        unknown = sorted(set(self.searched_cases) - set(self.cases))
+        if unknown:
+            raise ValueError(f"searched_cases names {unknown}, expected some of {sorted(self.cases)}")
+        return self
 
     @model_validator(mode="after")
     def _images_are_large_enough(self) -> Self:
@@ -146,7 +155,7 @@ class AutoencoderSettings(Section):
 
 def training_slice(settings: AutoencoderSettings) -> dict[str, Any]:
     """Return the settings that a trained model depends on; a changed plan for searches or figures changes no model."""
-    return settings.model_dump(mode="json", exclude={"cases", "evaluation", "search", "space", "cache_mb"})
+    return settings.model_dump(mode="json", exclude={"cases", "evaluation", "searched_cases", "search", "space", "cache_mb"})
 
 
 def from_training_slice(content: Mapping[str, Any], where: str) -> AutoencoderSettings:

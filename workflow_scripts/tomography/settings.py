@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,7 +12,6 @@ from ..common.settings import Section
 from .notation import parse_axes, parse_classes, parse_crop, parse_labels, parse_shape
 
 RAW_SUFFIXES = (".raw", ".bin", ".dat", ".img", ".vol")
-Stride = Annotated[int, Field(ge=1)] | Literal["window"]
 
 
 def _checked(parse: Callable[[str], Any], text: str) -> str:
@@ -99,33 +98,19 @@ def _odd_size(size: int | None) -> int | None:
 
 
 class TomographySettings(Section):
-    """Images to import and the mini-volumes to list."""
+    """Images to import; the windows and strides of mini-volumes are those of the auto-encoder's cases."""
 
     samples_sheet: str = "config/tomography_samples.tsv"
     """Path of the sample sheet (tab-separated, a header line) relative to the working directory; empty for no images."""
     median_filter: int = Field(1, ge=1, le=15)
     """Edge of the cube of the median filter before segmentation in voxels, odd; 1 is none. A row may say otherwise."""
-    windows: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field((8,), min_length=1)
-    """Slice windows: numbers of consecutive slices of a mini-volume."""
-    strides: tuple[Stride, ...] = Field((4,), min_length=1)
-    """Slices between the first slices of successive mini-volumes; the word `window` means as many as the window has."""
     slice_axis: Literal["z", "y", "x"] = "z"
     """Axis along which mini-volumes take consecutive slices; z is the thickness."""
-    straddle: bool = False
-    """Whether windows run over one stack of all samples, across their borders, as the auto-encoder paper's do."""
 
     @field_validator("median_filter")
     @classmethod
     def _odd(cls, size: int) -> int | None:
         return _odd_size(size)
-
-    @model_validator(mode="after")
-    def _lists_hold_no_doubles(self) -> Self:
-        for name in ("windows", "strides"):
-            values = getattr(self, name)
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} {list(values)} name a value twice")
-        return self
 
 
 def import_arguments(row: SampleRow, settings: TomographySettings) -> str:

@@ -1,0 +1,25 @@
+# Particle dumps and tomography of battery electrodes in; trained models, transport numbers and report tables out.
+#   snakemake --cores 2                                            the demo study (config/config.yaml)
+#   snakemake --cores 2 --configfile config/studies/NAME.yaml      a published study at full scale, or yours
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+if not config:  # a study stands alone: it is never merged into the demo's settings
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/calendering.smk"
+include: "rules/tomography.smk"
+include: "rules/transport.smk"
+include: "rules/surrogate.smk"
+include: "rules/autoencoder.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/report/index.html",

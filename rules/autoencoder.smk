@@ -1,0 +1,176 @@
+# Mini-volumes of one case study, the network that encodes and rebuilds them, and how well it does.
+
+
+def case_volumes(wildcards):
+    """Return the labelled volumes of a case study, in the order of its stack."""
+    return [
+        f"<results>/tomography/{sample}/labels.zarr.zip"
+        for sample in STUDY.case(wildcards.case).samples
+    ]
+
+
+def named_volumes(wildcards, input):
+    """Return NAME=FILE words for the volumes of a case study."""
+    return [
+        f"{sample}={path}"
+        for sample, path in zip(STUDY.case(wildcards.case).samples, input.volumes)
+    ]
+
+
+def straddle(wildcards):
+    """Return the option that lets windows run across the samples' borders."""
+    return "--straddle" if STUDY.case(wildcards.case).straddle else ""
+
+
+rule list_mini_volumes:
+    input:
+        volumes=case_volumes,
+    output:
+        "<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
+    log:
+        "<logs>/autoencoder/list_mini_volumes/{case}_w{window}_s{stride}.log",
+    benchmark:
+        "<benchmarks>/autoencoder/list_mini_volumes/{case}_w{window}_s{stride}.tsv"
+    conda:
+        "../envs/voxels.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        named=named_volumes,
+        straddle=straddle,
+        slice_axis=STUDY.settings.tomography.slice_axis,
+        version=stage_version("tomography"),
+    shell:
+        "python -m workflow_scripts.tomography.list_mini_volumes"
+        " --volumes {params.named:q} --slice-window {wildcards.window} --stride {wildcards.stride}"
+        " --slice-axis {params.slice_axis} {params.straddle} --output {output} 2> {log}"
+
+
+rule search_autoencoder:
+    input:
+        settings="<results>/settings/autoencoder.json",
+        volumes=case_volumes,
+    output:
+        trials="<results>/autoencoder/{case}/search/trials.csv",
+        best="<results>/autoencoder/{case}/search/best.json",
+        importance="<results>/autoencoder/{case}/search/importance.png",
+    log:
+        "<logs>/autoencoder/search_autoencoder/{case}.log",
+    benchmark:
+        "<benchmarks>/autoencoder/search_autoencoder/{case}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=16000,
+        runtime=2880,
+    params:
+        named=named_volumes,
+        straddle=straddle,
+        split=lambda wildcards: STUDY.case(wildcards.case).split,
+        directory=f"results/{STUDY.settings.name}/scratch/search_autoencoder_{{case}}",
+        version=stage_version("autoencoder"),
+    shell:
+        "python -m workflow_scripts.autoencoder.search_autoencoder"
+        " --settings {input.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
+        " --directory {params.directory} --workers {threads} --output-trials {output.trials}"
+        " --output-best {output.best} --output-importance {output.importance} 2> {log}"
+
+
+rule train_autoencoder:
+    input:
+        settings="<results>/settings/autoencoder.json",
+        mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
+        volumes=case_volumes,
+        best=lambda wildcards: (
+            ["<results>/autoencoder/{case}/search/best.json"]
+            if wildcards.case in STUDY.settings.autoencoder.searched_cases
+            else []
+        ),
+    output:
+        model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
+        losses="<results>/autoencoder/{case}/w{window}_s{stride}/losses.csv",
+    log:
+        "<logs>/autoencoder/train_autoencoder/{case}_w{window}_s{stride}.log",
+    benchmark:
+        "<benchmarks>/autoencoder/train_autoencoder/{case}_w{window}_s{stride}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+    params:
+        named=named_volumes,
+        split=lambda wildcards: STUDY.case(wildcards.case).split,
+        best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
+        directory=f"results/{STUDY.settings.name}/scratch/train_autoencoder_{{case}}_w{{window}}_s{{stride}}",
+        version=stage_version("autoencoder"),
+    shell:
+        "python -m workflow_scripts.autoencoder.train_autoencoder"
+        " --settings {input.settings} --mini-volumes {input.mini_volumes} --volumes {params.named:q}"
+        " --split {params.split} {params.best} --checkpoint-directory {params.directory}"
+        " --output {output.model} --output-losses {output.losses} 2> {log}"
+
+
+rule encode_mini_volumes:
+    input:
+        settings="<results>/settings/autoencoder.json",
+        model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
+        mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
+        volumes=case_volumes,
+    output:
+        features="<results>/autoencoder/{case}/w{window}_s{stride}/features.csv",
+        reconstructions="<results>/autoencoder/{case}/w{window}_s{stride}/reconstructions.h5",
+    log:
+        "<logs>/autoencoder/encode_mini_volumes/{case}_w{window}_s{stride}.log",
+    benchmark:
+        "<benchmarks>/autoencoder/encode_mini_volumes/{case}_w{window}_s{stride}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        named=named_volumes,
+        version=stage_version("autoencoder"),
+    shell:
+        "python -m workflow_scripts.autoencoder.encode_mini_volumes"
+        " --settings {input.settings} --model {input.model} --mini-volumes {input.mini_volumes}"
+        " --volumes {params.named:q} --output-features {output.features}"
+        " --output-reconstructions {output.reconstructions} 2> {log}"
+
+
+rule evaluate_autoencoder:
+    input:
+        settings="<results>/settings/autoencoder.json",
+        model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
+        features="<results>/autoencoder/{case}/w{window}_s{stride}/features.csv",
+        losses="<results>/autoencoder/{case}/w{window}_s{stride}/losses.csv",
+        mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
+        volumes=case_volumes,
+    output:
+        record="<results>/autoencoder/{case}/w{window}_s{stride}/evaluation.json",
+        figure="<results>/autoencoder/{case}/w{window}_s{stride}/reconstructions.png",
+        losses="<results>/autoencoder/{case}/w{window}_s{stride}/losses.png",
+    log:
+        "<logs>/autoencoder/evaluate_autoencoder/{case}_w{window}_s{stride}.log",
+    benchmark:
+        "<benchmarks>/autoencoder/evaluate_autoencoder/{case}_w{window}_s{stride}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        named=named_volumes,
+        version=stage_version("autoencoder"),
+    shell:
+        "python -m workflow_scripts.autoencoder.evaluate_autoencoder"
+        " --settings {input.settings} --model {input.model} --features {input.features}"
+        " --mini-volumes {input.mini_volumes} --volumes {params.named:q} --losses {input.losses}"
+        " --output {output.record} --output-figure {output.figure} --output-loss-figure {output.losses} 2> {log}"

@@ -1,0 +1,238 @@
+# Tables of all numbers, figures, and the page that a study ends in.
+REPORT_RUNS = STUDY.test_runs if STUDY.surrogate_films else []
+DRAWN_RUN = REPORT_RUNS[-1] if REPORT_RUNS else None
+DIFFUSION = [
+    (sample, case, axis)
+    for sample in STUDY.samples
+    for case in STUDY.settings.transport.tomography.cases
+    for axis in STUDY.settings.transport.tomography.axes
+]
+ALL_RUNS = [
+    (film, degree)
+    for film in [*STUDY.surrogate_films, *STUDY.replicates]
+    for degree in STUDY.degrees(film)
+]
+SEARCHES = {
+    **(
+        {"surrogate": "<results>/surrogate/search"}
+        if REPORT_RUNS and SURROGATE.search.architecture
+        else {}
+    ),
+    **(
+        {
+            f"autoencoder {case}": f"<results>/autoencoder/{case}/search"
+            for case in STUDY.settings.autoencoder.searched_cases
+        }
+        if STUDY.samples
+        else {}
+    ),
+}
+SURROGATE_FIGURES = {
+    "losses": "Losses over the epochs of the final training.",
+    "r2": "R² of each predicted frame on the label values, void included, as the paper defines it.",
+    "r2_film": "R² of the film alone: voxels that are film in the true or in the predicted frame.",
+    "phases": "Volumes of pore, CBD and AM in free rollouts; dashed: the true ones.",
+    "degrees": "Last frame of free rollouts against the compression degree; dashed: the true values.",
+    "slices": "Middle slice of the last frame: true and predicted in free rollouts.",
+}
+
+
+def named(names, paths):
+    """Return NAME=FILE words."""
+    return [f"{name}={path}" for name, path in zip(names, paths)]
+
+
+rule tabulate_results:
+    input:
+        settings="<results>/settings/report.json",
+        phases=[
+            f"<results>/tomography/{sample}/phases.json" for sample in STUDY.samples
+        ],
+        diffusion=[
+            f"<results>/transport/{sample}/{case}_{axis}.json"
+            for sample, case, axis in DIFFUSION
+        ],
+        frames=[
+            f"<results>/transport/calendering/{film}/cd{degree}/frames.csv"
+            for film, degree in ALL_RUNS
+        ],
+        transport=[
+            f"<results>/transport/calendering/{film}/cd{degree}/transport.csv"
+            for film, degree in ALL_RUNS
+        ],
+        metrics=[
+            f"<results>/surrogate/{film}/cd{degree}/metrics.csv"
+            for film, degree in REPORT_RUNS
+        ],
+        evaluations=[
+            f"<results>/autoencoder/{case}/w{window}_s{stride}/evaluation.json"
+            for case, window, stride in STUDY.mini_volume_sets
+        ],
+        trials=[f"{folder}/trials.csv" for folder in SEARCHES.values()],
+        best=[f"{folder}/best.json" for folder in SEARCHES.values()],
+        published=expand(
+            "tests/data/published/{table}.csv",
+            table=[
+                "cathodes_nmc532",
+                "autoencoder_results",
+                "calendering_contact_area",
+            ],
+        ),
+    output:
+        csv=report("<results>/report/results.csv", category="tables"),
+        markdown="<results>/report/results.md",
+    log:
+        "<logs>/report/tabulate_results.log",
+    benchmark:
+        "<benchmarks>/report/tabulate_results.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        title=STUDY.settings.title,
+        phases=lambda wildcards, input: named(STUDY.samples, input.phases),
+        published=[
+            f"{name}={row.published}"
+            for name, row in STUDY.samples.items()
+            if row.published
+        ],
+        diffusion=lambda wildcards, input: named(
+            (",".join(key) for key in DIFFUSION), input.diffusion
+        ),
+        frames=lambda wildcards, input: named(
+            (f"{film},{degree}" for film, degree in ALL_RUNS), input.frames
+        ),
+        transport=lambda wildcards, input: named(
+            (f"{film},{degree}" for film, degree in ALL_RUNS), input.transport
+        ),
+        metrics=lambda wildcards, input: named(
+            (f"{film},{degree}" for film, degree in REPORT_RUNS), input.metrics
+        ),
+        evaluations=lambda wildcards, input: named(
+            (
+                f"{case},window {window},stride {stride}"
+                for case, window, stride in STUDY.mini_volume_sets
+            ),
+            input.evaluations,
+        ),
+        trials=lambda wildcards, input: named(SEARCHES, input.trials),
+        best=lambda wildcards, input: named(SEARCHES, input.best),
+        version=stage_version("report"),
+    shell:
+        "python -m workflow_scripts.report.tabulate_results --settings {input.settings} --title {params.title:q}"
+        " --phases {params.phases:q} --published-samples {params.published:q} --diffusion {params.diffusion:q}"
+        " --frames {params.frames:q} --transport {params.transport:q} --metrics {params.metrics:q}"
+        " --evaluations {params.evaluations:q} --trials {params.trials:q} --best {params.best:q}"
+        " --published tests/data/published --output-csv {output.csv} --output-markdown {output.markdown} 2> {log}"
+
+
+def drawn_series():
+    """Name and file of the series whose last frames are drawn: the true one and the rollouts."""
+    film, degree = DRAWN_RUN
+    return {
+        "true": f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
+        **{
+            predictor: f"<results>/surrogate/{film}/cd{degree}/{predictor}_rollout.zarr.zip"
+            for predictor in STUDY.predictors(film)
+        },
+    }
+
+
+if REPORT_RUNS:
+
+    rule draw_surrogate:
+        input:
+            settings="<results>/settings/report.json",
+            metrics=[
+                f"<results>/surrogate/{film}/cd{degree}/metrics.csv"
+                for film, degree in REPORT_RUNS
+            ],
+            losses=[
+                f"<results>/surrogate/{name}_losses.csv"
+                for name in SURROGATE.architectures
+            ],
+            series=list(drawn_series().values()),
+        output:
+            **{
+                name: report(
+                    f"<results>/report/surrogate_{name}.png",
+                    category="surrogate",
+                    labels={"figure": name},
+                )
+                for name in SURROGATE_FIGURES
+            },
+        log:
+            "<logs>/report/draw_surrogate.log",
+        benchmark:
+            "<benchmarks>/report/draw_surrogate.tsv"
+        conda:
+            "../envs/workflow.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            losses=lambda wildcards, input: named(SURROGATE.architectures, input.losses),
+            series=lambda wildcards, input: named(drawn_series(), input.series),
+            run_name=f"{DRAWN_RUN[0]} at {DRAWN_RUN[1]} %",
+            outputs=lambda wildcards, output: " ".join(
+                f"--output-{name.replace('_', '-')} {output[name]}"
+                for name in SURROGATE_FIGURES
+            ),
+            version=stage_version("report"),
+        shell:
+            "python -m workflow_scripts.report.draw_surrogate --settings {input.settings} --metrics {input.metrics}"
+            " --losses {params.losses:q} --series {params.series:q} --run-name {params.run_name:q} {params.outputs} 2> {log}"
+
+
+def page_figures():
+    """Section and caption, and file, of every figure of the page."""
+    figures = {}
+    if REPORT_RUNS:
+        figures |= {
+            f"surrogate:{caption}": f"<results>/report/surrogate_{name}.png"
+            for name, caption in SURROGATE_FIGURES.items()
+        }
+    for case, window, stride in STUDY.mini_volume_sets:
+        folder = f"<results>/autoencoder/{case}/w{window}_s{stride}"
+        what = f"{case}, window {window}, stride {stride}"
+        figures[
+            f"autoencoder:Mini-volumes and what was rebuilt from their latent features; {what}."
+        ] = f"{folder}/reconstructions.png"
+        figures[f"autoencoder:Mean squared error over the epochs; {what}."] = (
+            f"{folder}/losses.png"
+        )
+    for name, folder in SEARCHES.items():
+        figures[
+            f"search:How much each parameter matters, and how the search went; {name}."
+        ] = f"{folder}/importance.png"
+    return figures
+
+
+rule write_page:
+    input:
+        settings="<results>/settings/report.json",
+        table="<results>/report/results.csv",
+        figures=list(page_figures().values()),
+    output:
+        report("<results>/report/index.html", category="page"),
+    log:
+        "<logs>/report/write_page.log",
+    benchmark:
+        "<benchmarks>/report/write_page.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        title=STUDY.settings.title,
+        figures=lambda wildcards, input: named(page_figures(), input.figures),
+        version=stage_version("report"),
+    shell:
+        "python -m workflow_scripts.report.write_page --settings {input.settings} --title {params.title:q}"
+        " --table {input.table} --figures {params.figures:q} --output {output} 2> {log}"

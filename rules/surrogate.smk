@@ -1,0 +1,189 @@
+# The next frame of a film from a lag window of past ones: split, search, train, predict, evaluate.
+SURROGATE = STUDY.settings.surrogate
+FRAMES = [
+    f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip"
+    for film, degree in STUDY.surrogate_runs
+]
+
+
+rule split_films:
+    input:
+        settings="<results>/settings/surrogate.json",
+        frames=FRAMES,
+    output:
+        "<results>/surrogate/split.json",
+    log:
+        "<logs>/surrogate/split_films.log",
+    benchmark:
+        "<benchmarks>/surrogate/split_films.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        version=stage_version("surrogate"),
+    shell:
+        "python -m workflow_scripts.surrogate.split_films"
+        " --settings {input.settings} --frames {input.frames} --output {output} 2> {log}"
+
+
+# The study's journal and checkpoints are no outputs: Snakemake deletes the outputs of a rule that fails.
+rule search_surrogate:
+    input:
+        settings="<results>/settings/surrogate.json",
+        split="<results>/surrogate/split.json",
+        frames=FRAMES,
+    output:
+        trials="<results>/surrogate/search/trials.csv",
+        best="<results>/surrogate/search/best.json",
+        importance="<results>/surrogate/search/importance.png",
+    log:
+        "<logs>/surrogate/search_surrogate.log",
+    benchmark:
+        "<benchmarks>/surrogate/search_surrogate.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=2880,
+    params:
+        directory=f"results/{STUDY.settings.name}/scratch/search_surrogate",
+        version=stage_version("surrogate"),
+    shell:
+        "python -m workflow_scripts.surrogate.search_surrogate"
+        " --settings {input.settings} --split {input.split}"
+        " --frames {input.frames} --directory {params.directory} --workers {threads}"
+        " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
+
+
+def best_of_search(wildcards):
+    """Return the search's result where the architecture is searched, else nothing."""
+    searched = wildcards.architecture == SURROGATE.search.architecture
+    return ["<results>/surrogate/search/best.json"] if searched else []
+
+
+rule train_surrogate:
+    input:
+        settings="<results>/settings/surrogate.json",
+        split="<results>/surrogate/split.json",
+        frames=FRAMES,
+        best=best_of_search,
+    output:
+        model="<results>/surrogate/{architecture}.pt",
+        losses="<results>/surrogate/{architecture}_losses.csv",
+    log:
+        "<logs>/surrogate/train_surrogate/{architecture}.log",
+    benchmark:
+        "<benchmarks>/surrogate/train_surrogate/{architecture}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+    params:
+        best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
+        directory=f"results/{STUDY.settings.name}/scratch/train_surrogate_{{architecture}}",
+        version=stage_version("surrogate"),
+    shell:
+        "python -m workflow_scripts.surrogate.train_surrogate"
+        " --settings {input.settings} --architecture {wildcards.architecture} --split {input.split}"
+        " --frames {input.frames} {params.best} --checkpoint-directory {params.directory}"
+        " --output {output.model} --output-losses {output.losses} 2> {log}"
+
+
+def predictor_inputs(wildcards):
+    """Return the files that one predictor needs beside the true series."""
+    run = f"cd{wildcards.degree}"
+    match wildcards.predictor:
+        case "model":
+            return {"model": "<results>/surrogate/press_unet.pt"}
+        case "paper":
+            return {"model": "<results>/surrogate/paper.pt"}
+        case "affine_spheres":
+            return {
+                "particles": f"<results>/calendering/{wildcards.film}/{run}/particles.h5"
+            }
+        case "replicate":
+            return {
+                "replicate_frames": f"<results>/calendering/{STUDY.replicate_of(wildcards.film)}/{run}/frames.zarr.zip"
+            }
+    return {}
+
+
+def predictor_options(wildcards, input):
+    """Return the options that name those files."""
+    return " ".join(
+        f"--{name.replace('_', '-')} {input[name]}"
+        for name in predictor_inputs(wildcards)
+    )
+
+
+rule predict_frames:
+    input:
+        unpack(predictor_inputs),
+        settings="<results>/settings/surrogate.json",
+        frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
+    output:
+        one_step="<results>/surrogate/{film}/cd{degree}/{predictor}_one_step.zarr.zip",
+        rollout="<results>/surrogate/{film}/cd{degree}/{predictor}_rollout.zarr.zip",
+    log:
+        "<logs>/surrogate/predict_frames/{film}_cd{degree}_{predictor}.log",
+    benchmark:
+        "<benchmarks>/surrogate/predict_frames/{film}_cd{degree}_{predictor}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        options=predictor_options,
+        version=stage_version("surrogate"),
+    shell:
+        "python -m workflow_scripts.surrogate.predict_frames"
+        " --settings {input.settings} --predictor {wildcards.predictor} --frames {input.frames} {params.options}"
+        " --output-one-step {output.one_step} --output-rollout {output.rollout} 2> {log}"
+
+
+def prediction_files(wildcards):
+    """Name and file of every prediction of a run."""
+    return {
+        f"{predictor}:{mode}": f"<results>/surrogate/{wildcards.film}/cd{wildcards.degree}/{predictor}_{mode}.zarr.zip"
+        for predictor in STUDY.predictors(wildcards.film)
+        for mode in ("one_step", "rollout")
+    }
+
+
+rule evaluate_predictions:
+    input:
+        settings="<results>/settings/surrogate.json",
+        frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
+        predictions=lambda wildcards: list(prediction_files(wildcards).values()),
+        transport="<results>/transport/surrogate/{film}/cd{degree}/transport.csv",
+        interfaces="<results>/transport/surrogate/{film}/cd{degree}/frames.csv",
+    output:
+        "<results>/surrogate/{film}/cd{degree}/metrics.csv",
+    log:
+        "<logs>/surrogate/evaluate_predictions/{film}_cd{degree}.log",
+    benchmark:
+        "<benchmarks>/surrogate/evaluate_predictions/{film}_cd{degree}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        named=lambda wildcards, input: [
+            f"{name}={path}"
+            for name, path in zip(prediction_files(wildcards), input.predictions)
+        ],
+        version=stage_version("surrogate"),
+    shell:
+        "python -m workflow_scripts.surrogate.evaluate_predictions"
+        " --settings {input.settings} --frames {input.frames} --prediction {params.named:q}"
+        " --transport {input.transport} --interfaces {input.interfaces} --output {output} 2> {log}"

@@ -1,0 +1,94 @@
+# Steady diffusion through volumes, contact areas, volume fractions.
+
+
+# The solver runs on MPI ranks: a profile sets launcher and ranks by the resources mpi and tasks.
+rule solve_diffusion:
+    input:
+        settings="<results>/settings/transport.json",
+        volume="<results>/tomography/{sample}/labels.zarr.zip",
+    output:
+        "<results>/transport/{sample}/{case}_{axis}.json",
+    log:
+        "<logs>/transport/solve_diffusion/{sample}_{case}_{axis}.log",
+    benchmark:
+        "<benchmarks>/transport/solve_diffusion/{sample}_{case}_{axis}.tsv"
+    conda:
+        "../envs/voxels.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=60,
+        mpi="mpiexec",
+        tasks=2,
+    params:
+        version=stage_version("transport"),
+    shell:
+        "{resources.mpi} -n {resources.tasks} python -m workflow_scripts.transport.solve_diffusion"
+        " --settings {input.settings} --part tomography --volume {input.volume} --case {wildcards.case}"
+        " --axis {wildcards.axis} --ranks {resources.tasks} --output {output} 2> {log}"
+
+
+def series_files(wildcards):
+    """Name and file of every series of a run: the true one, and where it is a test run the predicted ones."""
+    run = f"{wildcards.film}/cd{wildcards.degree}"
+    series = {"true": f"<results>/calendering/{run}/frames.zarr.zip"}
+    if wildcards.origin == "surrogate":
+        series |= prediction_files(wildcards)
+    return series
+
+
+def named_series(wildcards, input):
+    """Return NAME=FILE words for the series of a run."""
+    return [
+        f"{name}={path}" for name, path in zip(series_files(wildcards), input.series)
+    ]
+
+
+rule solve_series:
+    input:
+        settings="<results>/settings/transport.json",
+        series=lambda wildcards: list(series_files(wildcards).values()),
+    output:
+        "<results>/transport/{origin}/{film}/cd{degree}/transport.csv",
+    log:
+        "<logs>/transport/solve_series/{origin}_{film}_cd{degree}.log",
+    benchmark:
+        "<benchmarks>/transport/solve_series/{origin}_{film}_cd{degree}.tsv"
+    wildcard_constraints:
+        origin="calendering|surrogate",
+    conda:
+        "../envs/voxels.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        named=named_series,
+        version=stage_version("transport"),
+    shell:
+        "python -m workflow_scripts.transport.solve_series"
+        " --settings {input.settings} --series {params.named:q} --output {output} 2> {log}"
+
+
+rule measure_frames:
+    input:
+        series=lambda wildcards: list(series_files(wildcards).values()),
+    output:
+        "<results>/transport/{origin}/{film}/cd{degree}/frames.csv",
+    log:
+        "<logs>/transport/measure_frames/{origin}_{film}_cd{degree}.log",
+    benchmark:
+        "<benchmarks>/transport/measure_frames/{origin}_{film}_cd{degree}.tsv"
+    wildcard_constraints:
+        origin="calendering|surrogate",
+    conda:
+        "../envs/voxels.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        named=named_series,
+        version=stage_version("transport"),
+    shell:
+        "python -m workflow_scripts.transport.measure_frames --series {params.named:q} --output {output} 2> {log}"

@@ -1,0 +1,228 @@
+"""A study: the settings of all stages and the sample sheets that they name, read and checked as one."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from ..autoencoder.settings import AutoencoderSettings, CaseSettings
+from ..calendering.settings import CalenderingSettings, FilmRow, RunRow
+from ..report.settings import ReportSettings
+from ..surrogate.settings import SurrogateSettings
+from ..tomography.settings import SampleRow, TomographySettings, import_arguments
+from ..transport.settings import TransportSettings
+from .errors import InputFileError, SettingsError, nearest_name
+from .files import write_text
+from .records import canonical_json
+from .settings import Section, read_sheet
+
+STAGES = ("calendering", "tomography", "transport", "surrogate", "autoencoder", "report")
+
+
+class StudySettings(Section):
+    """All settings of one study, a section per stage."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the study; results lie in results/NAME, logs in logs/NAME."""
+    title: str = Field(min_length=1)
+    """Title of the report."""
+    calendering: CalenderingSettings = CalenderingSettings()
+    """Films and their pressing; reading of dumps; voxels."""
+    tomography: TomographySettings = TomographySettings()
+    """Image stacks."""
+    transport: TransportSettings = TransportSettings()
+    """Effective diffusivity and tortuosity factor."""
+    surrogate: SurrogateSettings = SurrogateSettings()
+    """The model of the next frame."""
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    """Latent features of mini-volumes."""
+    report: ReportSettings = ReportSettings()
+    """Tables and page."""
+
+    @model_validator(mode="after")
+    def _frames_suffice(self) -> Self:
+        shortest = min(self.calendering.compression_degrees_percent)
+        frames, lag = self.calendering.frames(shortest), self.surrogate.lag_window
+        if self.calendering.films_sheet and frames <= lag:
+            raise ValueError(
+                f"surrogate.lag_window {lag} needs more than {lag} frames; the shortest series (compression degree {shortest} %) has {frames}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings and the rows of the sample sheets, with the look-ups that the workflow's rules need.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    films
+        Films that LAMMPS makes, by name.
+    runs
+        The user's own DEM runs, by film and compression degree in per cent.
+    samples
+        Tomography samples by name.
+    """
+
+    settings: StudySettings
+    films: Mapping[str, FilmRow]
+    runs: Mapping[tuple[str, int], RunRow]
+    samples: Mapping[str, SampleRow]
+
+    @property
+    def packed_films(self) -> list[str]:
+        """Films that are packed from a seed."""
+        return [name for name, row in self.films.items() if row.replicate_of is None]
+
+    @property
+    def replicates(self) -> list[str]:
+        """Films that are rounding-size variations of another."""
+        return [name for name, row in self.films.items() if row.replicate_of is not None]
+
+    @staticmethod
+    def alternatives(names: Iterable[str]) -> str:
+        """Return a wildcard constraint that matches exactly these names, and nothing if there are none."""
+        return "|".join(names) or "(?!)"
+
+    def degrees(self, film: str) -> list[int]:
+        """Return the compression degrees of a film, in per cent."""
+        if film in self.films:
+            return list(self.settings.calendering.compression_degrees_percent)
+        return sorted(degree for name, degree in self.runs if name == film)
+
+    @property
+    def surrogate_films(self) -> list[str]:
+        """Films that the surrogate learns from or is tested on: all but replicates."""
+        return list(dict.fromkeys([*self.packed_films, *(film for film, _ in self.runs)]))
+
+    @property
+    def surrogate_runs(self) -> list[tuple[str, int]]:
+        """Film and degree of every series that the surrogate learns from or is tested on."""
+        return [(film, degree) for film in self.surrogate_films for degree in self.degrees(film)]
+
+    @property
+    def test_runs(self) -> list[tuple[str, int]]:
+        """Film and degree of every series that is rolled out: those of test films, and held-out degrees of the paper's split."""
+        split = self.settings.surrogate.split
+        held_out = {(row.film, degree) for row in split.held_out for degree in row.compression_degrees_percent}
+        return [run for run in self.surrogate_runs if run[0] in split.test_films or run in held_out]
+
+    def replicate_of(self, film: str) -> str | None:
+        """Return the name of a film's first replicate, if there is one."""
+        return next((name for name in self.replicates if self.films[name].replicate_of == film), None)
+
+    def predictors(self, film: str) -> list[str]:
+        """Return the predictors that can be asked for a film: ``replicate`` only where the film has one."""
+        wanted = self.settings.surrogate.predictors
+        return [name for name in wanted if name != "replicate" or self.replicate_of(film)]
+
+    def film(self, name: str) -> FilmRow:
+        """Return the row of a film that LAMMPS makes."""
+        return self.films[name]
+
+    def run_overrides(self, film: str, degree: int) -> dict[str, object]:
+        """Return what the runs sheet says of one run beside its files."""
+        row = self.runs.get((film, degree))
+        return row.overrides() if row else {}
+
+    def dumps(self, film: str, degree: int) -> list[str]:
+        """Return the dump files of a run, the user's own or the workflow's."""
+        row = self.runs.get((film, degree))
+        if row is None:
+            return [f"<results>/calendering/{film}/cd{degree}/dumps.lammpstrj.gz"]
+        found = sorted(map(str, Path(row.dumps).iterdir())) if Path(row.dumps).is_dir() else sorted(glob(row.dumps))  # noqa: PTH207
+        if not found:
+            raise InputFileError(
+                f"run {film} at {degree} %: no dump file matches {row.dumps!r}",
+                hint=f"mend the column dumps in {self.settings.calendering.runs_sheet}; paths are relative to the folder in which snakemake runs",
+            )
+        return [path for path in found if Path(path).is_file()]
+
+    def press(self, film: str, degree: int) -> list[str]:
+        """Return the press file of a run, in a list that is empty where there is none."""
+        row = self.runs.get((film, degree))
+        if row is None:
+            return [f"<results>/calendering/{film}/cd{degree}/press.csv"]
+        return [row.press] if row.press else []
+
+    def sample(self, name: str) -> SampleRow:
+        """Return the row of a tomography sample."""
+        return self.samples[name]
+
+    def import_arguments(self, sample: str) -> str:
+        """Return the options of import_volume for a sample, quoted for a shell."""
+        return import_arguments(self.samples[sample], self.settings.tomography)
+
+    def case(self, name: str) -> CaseSettings:
+        """Return a case study of the auto-encoder."""
+        return self.settings.autoencoder.cases[name]
+
+    @property
+    def mini_volume_sets(self) -> list[tuple[str, int, int]]:
+        """Case, slice window and stride of every auto-encoder; the stride ``window`` is resolved."""
+        return [
+            (name, window, window if stride == "window" else stride)
+            for name, case in (self.settings.autoencoder.cases if self.samples else {}).items()
+            for window in case.slice_windows
+            for stride in case.strides
+        ]
+
+
+def read_study(content: Mapping[str, Any]) -> Study:
+    """Return the study of a settings mapping, with its sample sheets; raises SettingsError with what is wrong."""
+    settings = StudySettings.from_mapping(content, "settings")
+    calendering, tomography = settings.calendering, settings.tomography
+    films = {row.film: row for row in calendering.film_rows()}
+    runs = {(row.film, row.compression_degree_percent): row for row in calendering.run_rows()}
+    rows: list[SampleRow] = read_sheet(tomography.samples_sheet, SampleRow) if tomography.samples_sheet else []
+    study = Study(settings, films, runs, {row.sample: row for row in rows})
+    told = _contradictions(study, rows)
+    if told:
+        raise SettingsError(
+            "settings and sample sheets: " + "; ".join(told), hint="mend the names in the settings or add the lines to the sheets"
+        )
+    return study
+
+
+def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
+    told = [f"sample {row.sample!r} occurs twice" for i, row in enumerate(rows) if row.sample in {r.sample for r in rows[:i]}]
+    told += [
+        f"film {name!r} is in the films sheet and in the runs sheet"
+        for name in {film for film, _ in study.runs} & set(study.films)
+    ]
+    films = study.surrogate_films
+    split = study.settings.surrogate.split
+    if films:
+        wanted = [*split.test_films, *split.validation_films, *(row.film for row in split.held_out)]
+        told += [
+            f"surrogate.split names film {name!r}: {nearest_name(name, films)}"
+            for name in dict.fromkeys(wanted)
+            if name not in films
+        ]
+        for row in split.held_out:
+            missing = sorted(set(row.compression_degrees_percent) - set(study.degrees(row.film))) if row.film in films else []
+            told += [f"surrogate.split holds out {row.film} at {degree} %, which is never pressed" for degree in missing]
+        if not set(films) - set(split.test_films) - set(split.validation_films):
+            told.append("surrogate.split leaves no film to train on")
+    if study.samples:
+        for name, case in study.settings.autoencoder.cases.items():
+            told += [
+                f"autoencoder.cases.{name} names sample {sample!r}: {nearest_name(sample, study.samples)}"
+                for sample in case.samples
+                if sample not in study.samples
+            ]
+    return told
+
+
+def write_slices(study: Study, folder: str | os.PathLike) -> None:
+    """Write each stage's settings to ``folder``/STAGE.json; a file whose content stays is left alone, with its date."""
+    for stage in STAGES:
+        path, text = Path(folder) / f"{stage}.json", canonical_json(getattr(study.settings, stage).model_dump(mode="json"))
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)

@@ -1,0 +1,65 @@
+"""Draw the figures of the calendering surrogate: losses, R2 per frame, phase volumes, trends with the degree, slices."""
+
+import sys
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from ..common.cli import program, run
+from ..common.files import replacing
+from ..common.records import read_table
+from ..common.volumes import open_labelled
+from ..tomography.list_mini_volumes import named_paths
+from .figures import against_degree, loss_curves, phase_volumes, r2_per_frame, slices
+from .settings import ReportSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read options, draw every figure."""
+    parser = program(__doc__ or "", "draw_surrogate")
+    parser.add_argument("--settings", required=True, help="JSON slice of the report section of the settings")
+    parser.add_argument("--metrics", required=True, nargs="+", help="tables of evaluate_predictions")
+    parser.add_argument("--losses", required=True, nargs="+", metavar="NETWORK=FILE", help="tables of losses of train_surrogate")
+    parser.add_argument(
+        "--series",
+        required=True,
+        nargs="+",
+        metavar="NAME=FILE",
+        help="series of one run whose last frames are drawn, the true one first",
+    )
+    parser.add_argument("--run-name", required=True, help="what that run is called on the figure")
+    for figure in ("losses", "r2", "r2-film", "phases", "degrees", "slices"):
+        parser.add_argument(f"--output-{figure}", required=True, help="PNG")
+    options = parser.parse_args(arguments)
+    dpi = ReportSettings.from_slice(options.settings).figure_dpi
+    metrics = [row for path in options.metrics for row in read_table(path)]
+
+    columns = {}
+    for name, path in named_paths(options.series).items():
+        with open_labelled(path) as (array, facts):
+            columns[name.replace(":", ", ").replace("_", " ")] = array[-1]
+            edge_um = facts.voxel_edge_um
+    quantities = {"porosity": "porosity"} | {
+        name.removesuffix("_true"): name.removesuffix("_true")
+        .replace("relative_diffusivity_", "D/D₀: ")
+        .replace("tortuosity_factor_", "tortuosity factor: ")
+        for name in metrics[0]
+        if name.endswith("_true") and name.startswith(("relative_diffusivity", "tortuosity_factor"))
+    }
+    drawn: dict[str, Figure] = {
+        "losses": loss_curves({name: read_table(path) for name, path in named_paths(options.losses).items()}),
+        "r2": r2_per_frame(metrics),
+        "r2_film": r2_per_frame(metrics, "r2_film"),
+        "phases": phase_volumes(metrics, edge_um**3),
+        "degrees": against_degree(metrics, quantities),
+        "slices": slices(columns, edge_um, f"last frame of {options.run_name}, middle slice"),
+    }
+    for name, figure in drawn.items():
+        with replacing(getattr(options, f"output_{name}")) as unfinished:
+            figure.savefig(unfinished, dpi=dpi, metadata={"Software": None})
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
