@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_volumes(parser)
     parser.add_argument("--split", default="blocks", choices=SPLITS, help=SPLIT_HELP)
     parser.add_argument("--straddle", action="store_true", help="run windows across the samples' borders, as in the paper")
+    parser.add_argument(
+        "--slice-axis", choices=["z", "y", "x"], default="z", help="axis along which slices follow each other; z is the thickness"
+    )
     parser.add_argument("--directory", required=True, help="scratch folder of the study; keep it to go on with it")
     parser.add_argument("--output-trials", required=True, help="table (CSV) of trials; value is the mean squared error per voxel")
     parser.add_argument("--output-best", required=True, help="record (JSON) of the best trial, for train_autoencoder --best")
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     settings = AutoencoderSettings.from_slice(options.settings)
+    volumes = named_paths(options.volumes)
     definition = SearchDefinition(
         name="autoencoder",
         objective="workflow_scripts.autoencoder.trial",
@@ -39,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "space": settings.space.model_dump(mode="json"),
             "split": options.split,
             "straddle": options.straddle,
+            "slice_axis": options.slice_axis,
+            "samples": list(volumes),
         },
-        data={name: [path] for name, path in named_paths(options.volumes).items()},
+        data={name: [path] for name, path in volumes.items()},
         search=settings.search,
         device=settings.training.device,
     )

@@ -33,19 +33,24 @@ def suggest(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
 def run(parameters: dict[str, Any], context: TrialContext) -> float:
     """Train one auto-encoder and return its lowest validation error per voxel.
 
-    The context's settings hold ``autoencoder`` (the settings of the stage), ``split`` and ``straddle``; its data hold one
-    path per sample, in the order of the stack.
+    The context's settings hold ``autoencoder`` (the settings of the stage), ``samples`` (in the order of the stack),
+    ``split``, ``straddle`` and ``slice_axis``; its data hold one path per sample.
     """
     settings = from_training_slice(context.settings["autoencoder"], "autoencoder").with_parameters(
         {**parameters, "device": context.device}
     )
-    volumes = {name: path for name, (path,) in context.data.items()}
+    volumes = {name: context.data[name][0] for name in context.settings["samples"]}
+    axis = context.settings["slice_axis"]
     n_slices = {}
     for name, path in volumes.items():
         with open_labelled(path) as (labels, _):
-            n_slices[name] = labels.shape[0]
+            n_slices[name] = labels.shape["zyx".index(axis)]
     origins = list_origins(
-        n_slices, parameters["slice_window"], parameters["stride"], straddle=bool(context.settings.get("straddle"))
+        n_slices,
+        parameters["slice_window"],
+        parameters["stride"],
+        straddle=context.settings["straddle"],
+        slice_axis=axis,
     )
     split = split_mini_volumes(origins, context.settings["split"], settings.validation_fraction, settings.seed)
     with open_images(origins, volumes, settings) as images:

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from workflow_scripts.autoencoder import encode_mini_volumes, evaluate_autoencoder, search_autoencoder, train_autoencoder
+from workflow_scripts.autoencoder import encode_mini_volumes, evaluate_autoencoder, search_autoencoder, train_autoencoder, trial
 from workflow_scripts.autoencoder.artefacts import read_model
-from workflow_scripts.autoencoder.settings import AutoencoderSettings, training_slice
+from workflow_scripts.autoencoder.settings import AutoencoderSettings, NetworkSettings, training_slice
 from workflow_scripts.common.errors import ContractError, InputFileError, SettingsError
 from workflow_scripts.common.records import read_table, write_json
+from workflow_scripts.common.volumes import Labelled, write_labelled
+from workflow_scripts.search.objective import TrialContext
 from workflow_scripts.tomography import list_mini_volumes
 
 
@@ -156,6 +158,33 @@ def test_a_search_finds_parameters_with_which_to_train(tmp_path, autoencoder_inp
     assert len(read_table(tmp_path / "search.csv")) == 3
     run_train(tmp_path, training, "--best", outputs["best"])
     assert read_model(tmp_path / "model.pt").n_epochs == 2
+
+
+def test_a_trial_stacks_samples_in_their_order_along_their_axis(tmp_path):
+    data = {}
+    for name, shape in (("b", (31, 31, 20)), ("a", (31, 31, 15))):
+        labels = np.random.default_rng(len(data)).choice(np.array([0, 1, 2], np.uint8), shape)
+        data[name] = [str(tmp_path / f"{name}.zarr.zip")]
+        write_labelled(data[name][0], Labelled(labels, 0.4, (False, False, False), "noise"))
+    settings = training_slice(AutoencoderSettings(image_size=31, network=NetworkSettings(hidden_neurons=8)))
+    wanted = {"autoencoder": settings, "split": "blocks", "straddle": True, "slice_axis": "x"}
+    parameters = {"slice_window": 3, "stride": 1, "epochs": 1}
+
+    def value(samples):
+        steps = []
+        context = TrialContext(
+            {**wanted, "samples": samples},
+            dict(sorted(data.items())),
+            seed=1,
+            device="cpu",
+            checkpoint_path=tmp_path / f"{samples}.pt",
+            report=lambda step, value: steps.append((step, value)),
+        )
+        found = trial.run(parameters, context)
+        assert steps == [(1, found)]
+        return found
+
+    assert value(["b", "a"]) != value(["a", "b"])
 
 
 def test_settings_are_checked_across_fields():
