@@ -217,7 +217,7 @@ class VoxelSettings(Section):
     """Edge of the cubic voxels, um."""
     grid_height_voxels: int | None = Field(None, ge=1)
     """Slices of every run's grid, so that all films share one grid (the calendering paper: 125); null takes what the thickest frame of a run needs."""
-    grid_height_multiple: int = Field(8, ge=1, le=64)
+    grid_height_multiple: int = Field(24, ge=1, le=64)
     """Where the height is not fixed it is rounded up to a multiple of this, so that films of nearly one thickness share a grid."""
     largest_misfit: float = Field(0.02, ge=0, lt=0.5)
     """Relative misfit up to which a periodic box that is no multiple of the voxel edge is stretched to the grid (positions, not radii); a fraction."""

@@ -1,0 +1,234 @@
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.dumps import write_loading
+from workflow_scripts.calendering import (
+    dry_film,
+    insert_particles,
+    load_film,
+    perturb_film,
+    read_dumps,
+    release_film,
+    voxelize_frames,
+)
+from workflow_scripts.calendering.films import read_data
+from workflow_scripts.calendering.particles import read_run_file
+from workflow_scripts.common.errors import InputFileError
+from workflow_scripts.common.volumes import read_labelled
+
+TINY = {
+    "film": {"width_um": 10.2, "thickness_um": 10.0, "am_diameters": {"maximum_um": 6.0}},
+    "motion": {"relaxation_steps": 300, "settling_steps": 200},
+    "steps_per_frame": 200,
+    "compression_degrees_percent": [10, 21],
+    "frames_by_degree": {10: 8, 20: 14},
+    "voxels": {"voxel_edge_um": 0.6},
+}
+
+
+def slice_of(folder: Path, content: dict) -> str:
+    (folder / "settings.json").write_text(json.dumps(content))
+    return str(folder / "settings.json")
+
+
+def arguments(program: str, settings: str, folder: Path) -> list[str]:
+    """Return the arguments of read_dumps or voxelize_frames on the made run in ``folder``."""
+    if program == "read_dumps":
+        named = [
+            "--dumps",
+            folder / "dump.lammpstrj",
+            "--press",
+            folder / "press.csv",
+            "--film",
+            "one",
+            "--compression-degree-percent",
+            "20",
+        ]
+        return ["--settings", settings, *map(str, named), "--output", str(folder / "particles.h5")]
+    return ["--settings", settings, "--particles", str(folder / "particles.h5"), "--output", str(folder / "frames.zarr.zip")]
+
+
+@pytest.fixture
+def made(tmp_path):
+    write_loading(tmp_path)
+    settings = slice_of(tmp_path, {"voxels": {"voxel_edge_um": 0.25}})
+    read_dumps.main(arguments("read_dumps", settings, tmp_path))
+    return tmp_path, settings
+
+
+def test_dumps_become_a_labelled_series(made):
+    folder, settings = made
+    run = read_run_file(folder / "particles.h5")
+    assert run.particles.x.shape == (7, 40) and run.particles.periodic == (True, True) and run.particles.molecule is None
+    assert np.allclose(run.time_us, np.arange(7) * 25) and run.attributes["turn_frame"] == 4
+    assert run.attributes["provenance"]["inputs_sha256"].keys() == {"dumps_0", "press"}
+    voxelize_frames.main(arguments("voxelize_frames", settings, folder))
+    series = read_labelled(folder / "frames.zarr.zip")
+    assert series.labels.shape == (7, 48, 24, 32) and series.periodic == (False, True, True)
+    assert {"press_position_um", "thickness_um", "compression_degree", "time_us"} <= set(series.frames)
+    assert np.allclose(series.frames["thickness_um"], [10, 9.5, 9, 8.5, 8, 8.1, 8.2], atol=2e-3)
+    assert series.frames["compression_degree"][4] == pytest.approx(0.2, abs=1e-3)
+    below = series.labels[4, :32]
+    assert (
+        series.frames["porosity"][4] == pytest.approx((below == 0).mean())
+        and not (below == 4).any()
+        and (series.labels[4, 32:] == 4).all()
+    )
+    facts = series.attributes
+    assert (facts["film"], facts["compression_degree_percent"], facts["frame_interval_us"]) == ("one", 20, 25.0)
+    assert facts["provenance"]["inputs_sha256"].keys() == {"particles"}
+
+
+def test_same_dumps_give_the_same_bytes(made):
+    folder, settings = made
+    first = (folder / "particles.h5").read_bytes()
+    read_dumps.main(arguments("read_dumps", settings, folder))
+    assert (folder / "particles.h5").read_bytes() == first
+
+
+def test_other_files_are_no_particles(tmp_path, made):
+    folder, settings = made
+    for content in (b"", b"no HDF5", (folder / "particles.h5").read_bytes()[:3000]):
+        (folder / "particles.h5").write_bytes(content)
+        with pytest.raises(InputFileError, match=r"particles.h5"):
+            voxelize_frames.main(arguments("voxelize_frames", settings, folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "read"), [("read_dumps", read_run_file), ("voxelize_frames", read_labelled)])
+def test_kill_at_any_moment_leaves_no_half_written_output(made, program, read):
+    folder, settings = made
+    command = [sys.executable, "-m", f"workflow_scripts.calendering.{program}", *arguments(program, settings, folder)]
+    output = Path(command[-1])
+    output.unlink(missing_ok=True) if program == "voxelize_frames" else output.rename(folder / "kept.h5")
+    begin = time.monotonic()
+    subprocess.run(command, check=True)
+    whole, took = read(output), time.monotonic() - begin
+    moments = random.Random(7)
+    finished = 0
+    for _ in range(12):
+        output.unlink(missing_ok=True)
+        with subprocess.Popen(command) as child:
+            time.sleep(took * moments.uniform(0.55, 1.05))
+            child.kill()
+        if output.exists():
+            finished += 1
+            found = read(output)
+            time_of = (lambda run: run.frames["time_us"]) if program == "voxelize_frames" else (lambda run: run.time_us)
+            assert np.array_equal(time_of(found), time_of(whole))
+    assert finished < 12
+    subprocess.run(command, check=True)
+    read(output)
+
+
+@pytest.fixture(scope="module")
+def pressed(tmp_path_factory):
+    """Return the folder of a tiny film that LAMMPS made, and its settings."""
+    folder = tmp_path_factory.mktemp("film")
+    settings = slice_of(folder, TINY)
+    common = ["--settings", settings]
+    insert_particles.main([*common, "--seed", "5", "--output", f"{folder}/inserted.data"])
+    dry_film.main([*common, "--inserted", f"{folder}/inserted.data", "--output", f"{folder}/dried.data"])
+    load(folder, settings, folder / "dried.data", folder)
+    for degree in (10, 21):
+        release(folder, settings, degree, folder)
+    return folder, settings
+
+
+def load(folder, settings, dried, output):
+    named = [
+        "--output-dumps",
+        output / "loading.gz",
+        "--output-press",
+        output / "loading.csv",
+        "--output-restarts",
+        output / "restarts.tar",
+    ]
+    load_film.main(["--settings", settings, "--dried", str(dried), *map(str, named)])
+
+
+def release(folder, settings, degree, output):
+    named = [
+        "--restarts",
+        folder / "restarts.tar",
+        "--loading-dumps",
+        folder / "loading.gz",
+        "--loading-press",
+        folder / "loading.csv",
+    ]
+    named += [
+        "--compression-degree-percent",
+        degree,
+        "--output-dumps",
+        output / f"{degree}.gz",
+        "--output-press",
+        output / f"{degree}.csv",
+    ]
+    release_film.main(["--settings", settings, *map(str, named)])
+
+
+@pytest.mark.slow
+def test_lammps_presses_and_releases_a_film(pressed, tmp_path):
+    folder, settings = pressed
+    runs = {}
+    for degree, frames in ((10, 8), (21, 15)):
+        named = ["--dumps", f"{folder}/{degree}.gz", "--press", f"{folder}/{degree}.csv", "--film", "tiny"]
+        output = tmp_path / f"{degree}.h5"
+        read_dumps.main(["--settings", settings, *named, "--compression-degree-percent", str(degree), "--output", str(output)])
+        runs[degree] = read_run_file(output)
+        voxelize_frames.main(
+            ["--settings", settings, "--particles", str(output), "--output", str(tmp_path / f"{degree}.zarr.zip")]
+        )
+        series = read_labelled(tmp_path / f"{degree}.zarr.zip")
+        turn = series.attributes["turn_frame"]
+        assert runs[degree].time_us.size == frames and np.allclose(np.diff(runs[degree].time_us), 10)
+        assert turn == degree // 2
+        thickness = series.frames["thickness_um"]
+        assert (np.diff(thickness[: turn + 1]) < 0).all() and thickness[turn] < thickness[-1] < thickness[0]
+        lowest = read_press_csv(folder / f"{degree}.csv")[:, 2].min()
+        assert 1 - lowest / read_data((folder / "dried.data").read_text(), "film").top_um == pytest.approx(degree / 100, abs=0.01)
+        porosity = series.frames["porosity"]
+        assert porosity[turn] < porosity[-1] < porosity[0]
+    loading = slice(0, 6)
+    assert np.array_equal(runs[10].particles.z[loading], runs[21].particles.z[loading])
+
+
+def read_press_csv(path):
+    return np.loadtxt(path, delimiter=",", skiprows=1)
+
+
+@pytest.mark.slow
+def test_lammps_gives_the_same_bytes_again(pressed, tmp_path):
+    folder, settings = pressed
+    load(folder, settings, folder / "dried.data", tmp_path)
+    for name in ("loading.gz", "loading.csv", "restarts.tar"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+    release(folder, settings, 21, tmp_path)
+    for name in ("21.gz", "21.csv"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_replicate_parts_from_its_film_but_keeps_the_statistics(pressed, tmp_path):
+    folder, settings = pressed
+    perturb_film.main(
+        ["--settings", settings, "--dried", f"{folder}/dried.data", "--seed", "1", "--output", f"{tmp_path}/dried.data"]
+    )
+    film, moved = (read_data((where / "dried.data").read_text(), "film") for where in (folder, tmp_path))
+    assert 0 < np.abs(film.position - moved.position)[:, 2].max() <= 1.001e-6
+    load(folder, settings, tmp_path / "dried.data", tmp_path)
+    assert (tmp_path / "loading.gz").read_bytes() != (folder / "loading.gz").read_bytes()
+    assert np.allclose(read_press_csv(tmp_path / "loading.csv")[:, 2], read_press_csv(folder / "loading.csv")[:, 2], atol=1e-4)
+
+
+def test_degree_without_restart_is_refused(pressed, tmp_path):
+    folder, settings = pressed
+    with pytest.raises(InputFileError, match="no restart at 15 %, only at 10, 21 %"):
+        release(folder, settings, 15, tmp_path)

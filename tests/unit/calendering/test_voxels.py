@@ -1,0 +1,167 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.helpers.dumps import random_particles
+from workflow_scripts.calendering.settings import VoxelSettings
+from workflow_scripts.calendering.voxels import Grid, choose_grid, paint_frame
+from workflow_scripts.common.errors import ContractError
+from workflow_scripts.common.phases import AM, CBD, VOID
+
+
+def brute_force(particles, grid, thickness):
+    """Every voxel against every sphere and its periodic images, d2 <= r2 in voxels."""
+    nz, ny, nx = grid.shape
+    labels = np.zeros(grid.shape, np.uint8)
+    k, j, i = np.ogrid[:nz, :ny, :nx]
+    for phase in (CBD, AM):
+        for s in np.flatnonzero(particles.phase == phase):
+            x, y, z = (getattr(particles, axis)[0, s] / grid.edge_um - 0.5 for axis in "xyz")
+            r = particles.radius[0, s] / grid.edge_um
+            reach = [
+                range(-math.ceil(r / n) - 1, math.ceil(r / n) + 2) if wraps else (0,) for n, wraps in zip((nx, ny), grid.periodic)
+            ]
+            for image_x in reach[0]:
+                for image_y in reach[1]:
+                    dx, dy, dz = i + image_x * nx - x, j + image_y * ny - y, k - z
+                    labels[dx * dx + dy * dy + dz * dz <= r * r] = phase
+    labels[(np.arange(nz) + 0.5) * grid.edge_um > thickness] = VOID
+    return labels
+
+
+def single(x, y, z, radius, phase=AM, size=20.0, periodic=(True, True)):
+    particles = random_particles(1, 1, (int(size), int(size), int(size)), periodic)
+    return replace(
+        particles,
+        x=np.array([[x]]),
+        y=np.array([[y]]),
+        z=np.array([[z]]),
+        radius=np.array([[radius]]),
+        phase=np.array([phase], np.uint8),
+    )
+
+
+def cube(n, edge, periodic=(True, True)):
+    return Grid((n, n, n), edge, periodic, 0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(1, 12),
+    edge=st.sampled_from([0.25, 0.5, 1.0, 2.0]),
+    periodic=st.tuples(st.booleans(), st.booleans()),
+)
+def test_equal_to_brute_force_on_random_spheres(seed, count, edge, periodic):
+    particles = random_particles(seed, count, (6, 4, 8), periodic)
+    grid = Grid((round(6 / edge), round(4 / edge), round(8 / edge)), edge, periodic, 0.0)
+    assert np.array_equal(paint_frame(particles, 0, 5.0, grid).labels, brute_force(particles, grid, 5.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_equal_to_brute_force_where_centres_lie_on_the_surface(data):
+    half = st.integers(0, 16).map(lambda value: value / 2)
+    x, y, z, radius = (data.draw(half) for _ in range(4))
+    particles = single(x, y, z, max(radius, 0.5), size=8)
+    assert np.array_equal(paint_frame(particles, 0, 8.0, cube(8, 1.0)).labels, brute_force(particles, cube(8, 1.0), 8.0))
+
+
+def test_shift_by_whole_voxels_along_periodic_sides_only_shifts_the_labels():
+    particles, grid = random_particles(2, 30, (10, 8, 12)), Grid((20, 16, 24), 0.5, (True, True), 0.0)
+    before = paint_frame(particles, 0, 9.0, grid).labels
+    moved = replace(particles, x=np.mod(particles.x + 7 * 0.5, 12), y=np.mod(particles.y + 3 * 0.5, 8))
+    assert np.array_equal(paint_frame(moved, 0, 9.0, grid).labels, np.roll(before, (3, 7), axis=(1, 2)))
+
+
+def test_sphere_across_the_corner_is_whole_if_periodic_and_a_quarter_if_not():
+    whole = (paint_frame(single(10, 10, 10, 3), 0, 20, cube(40, 0.5)).labels == AM).sum()
+    corner = paint_frame(single(0, 0, 10, 3), 0, 20, cube(40, 0.5)).labels == AM
+    assert corner.sum() == whole and corner[:, 0, 0].any() and corner[:, -1, -1].any() and corner[:, 0, -1].any()
+    walls = (False, False)
+    assert 4 * (paint_frame(single(0, 0, 10, 3, periodic=walls), 0, 20, cube(40, 0.5, walls)).labels == AM).sum() == whole
+
+
+def test_volume_of_a_sphere_approaches_the_analytic_one():
+    errors = []
+    for n in (20, 40, 80):
+        painted = paint_frame(single(10.03, 9.98, 10.01, 6), 0, 20, cube(n, 20 / n))
+        errors.append(abs((painted.labels == AM).sum() * (20 / n) ** 3 / (4 / 3 * math.pi * 216) - 1))
+        assert painted.overlap_loss_am == pytest.approx(
+            1 - (painted.labels == AM).sum() * (20 / n) ** 3 / (4 / 3 * math.pi * 216)
+        )
+    assert errors[-1] < 1e-3 and max(errors) < 1e-2
+
+
+def test_active_material_is_painted_over_carbon_binder_whatever_the_order():
+    particles = random_particles(1, 2, (20, 20, 20))
+    centre = np.full((1, 2), 10.0)
+    particles = replace(
+        particles, x=centre, y=centre, z=centre, radius=np.array([[3.0, 5.0]]), phase=np.array([AM, CBD], np.uint8)
+    )
+    painted = paint_frame(particles, 0, 20, cube(40, 0.5))
+    assert painted.labels[20, 20, 20] == AM and painted.labels[20, 20, 28] == CBD
+    assert painted.overlap_loss_cbd == pytest.approx((3 / 5) ** 3, abs=0.01) and abs(painted.overlap_loss_am) < 0.01
+
+
+def test_void_begins_at_the_first_centre_above_the_surface():
+    particles = single(10, 10, 5, 3)
+    for thickness, slices in ((7.24, 14), (7.26, 15), (20.0, 40)):
+        labels = paint_frame(particles, 0, thickness, cube(40, 0.5)).labels
+        assert np.array_equal((labels == VOID).all(axis=(1, 2)), np.arange(40) >= slices) and not (labels[:slices] == VOID).any()
+
+
+def test_solid_above_the_surface_is_told_apart_from_overlap():
+    painted = paint_frame(single(10, 10, 10, 4), 0, 10.0, cube(80, 0.25))
+    assert painted.cut_loss == pytest.approx(0.5) and abs(painted.overlap_loss_am) < 0.01
+    assert painted.porosity == pytest.approx(1 - 0.5 * 4 / 3 * math.pi * 64 / 4000, rel=1e-3)
+
+
+def test_sphere_that_reaches_below_the_collector_is_clipped():
+    painted = paint_frame(single(10, 10, 0, 4), 0, 20.0, cube(80, 0.25))
+    assert painted.overlap_loss_am == pytest.approx(0.5, abs=0.01) and painted.overlap_loss_cbd == 0
+
+
+def test_grid_follows_box_edge_and_thickness():
+    particles = random_particles(1, 5, (25, 15, 30))
+    chosen = choose_grid(particles, np.array([24.9, 20.0]), VoxelSettings(voxel_edge_um=0.5))
+    assert chosen == Grid((72, 30, 60), 0.5, (True, True), 0.0)
+    assert choose_grid(particles, np.array([24.9]), VoxelSettings(voxel_edge_um=0.5, grid_height_voxels=60)).shape[0] == 60
+    assert choose_grid(particles, np.array([24.9]), VoxelSettings(voxel_edge_um=0.5, grid_height_multiple=1)).shape[0] == 50
+    with pytest.raises(ContractError, match="50 voxels; the grid is 49 high"):
+        choose_grid(particles, np.array([24.9]), VoxelSettings(voxel_edge_um=0.5, grid_height_voxels=49))
+
+
+def test_box_that_is_no_multiple_of_the_edge_is_stretched_or_refused():
+    particles = random_particles(1, 1, (20, 20, 20))
+    box = particles.box.copy()
+    box[:, 0] = [100.0, 120.2]
+    particles = replace(
+        particles, box=box, x=np.array([[120.1]]), y=np.array([[10.0]]), z=np.array([[10.0]]), radius=np.array([[3.0]])
+    )
+    chosen = choose_grid(particles, np.array([20.0]), VoxelSettings(voxel_edge_um=0.5))
+    assert chosen.shape[2] == 40 and chosen.misfit == pytest.approx(0.01)
+    solid = paint_frame(particles, 0, 20.0, chosen).labels[20, 20] != 0
+    assert solid[0] and solid[-1] and 11 <= solid.sum() <= 13
+    with pytest.raises(ContractError, match="periodic box"):
+        choose_grid(particles, np.array([20.0]), VoxelSettings(voxel_edge_um=0.5, largest_misfit=0.005))
+    box = np.concatenate([box, box])
+    box[1, 1] = [0.0, 18.0]
+    with pytest.raises(ContractError, match="in y"):
+        choose_grid(replace(particles, box=box), np.array([20.0]), VoxelSettings(voxel_edge_um=0.5))
+
+
+def test_walls_cover_the_box_of_all_frames():
+    particles = random_particles(1, 3, (20, 20, 20), (False, True), frames=2)
+    box = particles.box.copy()
+    box[1, 0] = [-2.0, 19.0]
+    particles = replace(
+        particles, box=box, x=np.full((2, 3), -1.9), y=np.full((2, 3), 10.0), z=np.full((2, 3), 10.0), radius=np.full((2, 3), 1.0)
+    )
+    chosen = choose_grid(particles, np.array([20.0, 20.0]), VoxelSettings(voxel_edge_um=0.5))
+    assert chosen.shape[1:] == (40, 44) and chosen.periodic == (False, True)
+    assert (paint_frame(particles, 1, 20.0, chosen).labels[20, 20, :3] != 0).any()
