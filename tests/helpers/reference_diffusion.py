@@ -43,7 +43,7 @@ def reference_diffusivity(
     i, j, g = place[i[kept]], place[j[kept]], g[kept]
     n = int(inside.sum())
     in_plate, out_plate = (nodes[inside[nodes]] for nodes in (first, last))
-    diagonal = np.bincount(i, g, n) + np.bincount(j, g, n)
+    diagonal = (np.bincount(i, g, n) + np.bincount(j, g, n)).astype(np.float64)  # empty input makes integers
     np.add.at(diagonal, place[in_plate], 2 * flat[in_plate])
     np.add.at(diagonal, place[out_plate], 2 * flat[out_plate])
     b = np.zeros(n)

@@ -72,8 +72,8 @@ EXPORT KERNEL void build_faces(const Grid *grid, const float *d, int direction, 
                 const int64_t row = row_of(grid, z, y);
 #pragma GCC ivdep
                 for (int64_t i = row + from[2]; i < row + grid->extent[2]; i++) {
-                    const float a = d[i], b = d[i + s], product = a * b;
-                    face[i] = product > 0 ? 2 * product / (a + b) : 0;
+                    const double a = d[i], b = d[i + s], product = a * b;
+                    face[i] = (float)(product > 0 ? 2 * product / (a + b) : 0);
                 }
             }
     }

@@ -41,10 +41,8 @@ def keep_connected(conducts: NDArray[np.uint8], slab: Slab, axis: int) -> int:
     nothing = np.empty(0, np.int64)
     low = roots(along[0]) if axis != 0 or slab.rank == 0 else nothing
     high = roots(along[-1]) if axis != 0 or slab.rank == slab.size - 1 else nothing
-    if slab.communicator is None:
-        kept = np.intersect1d(low, high)
-    else:
-        kept = _kept_of_all(root, offset, low, high, slab)
+    alone = slab.communicator is None
+    kept = np.intersect1d(low, high) if alone else _kept_of_all(root, offset, low, high, slab)
     mask = np.zeros(conducts.size, np.uint8)
     mask[kept[(kept >= offset) & (kept < offset + conducts.size)] - offset] = 1
     return int(slab.total(kernels().keep_components(conducts, root, mask, conducts.size))[0])

@@ -1,12 +1,17 @@
 """A volume cut into slabs along z, one per rank, and what ranks tell each other; works without MPI as one rank."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import DeviceError
+from ..common.errors import CalandriaError, DeviceError
+
+Result = TypeVar("Result")
 
 
 def world(promised: int | None = None) -> Any:
@@ -29,7 +34,34 @@ def world(promised: int | None = None) -> Any:
             f"{promised} ranks were promised, found a communicator of {found}",
             hint="start the program by the mpiexec of the MPI library that mpi4py uses: mpiexec -n N python -m ...",
         )
-    return MPI.COMM_WORLD if found > 1 else None
+    if found == 1:
+        return None
+    sys.excepthook = _abort_all
+    return MPI.COMM_WORLD
+
+
+def _abort_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End all ranks after an error that only one of them met; the others would wait for it for ever."""
+    from mpi4py import MPI
+
+    sys.__excepthook__(kind, error, trace)
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(1)
+
+
+def together(communicator: Any, work: Callable[[], Result]) -> Result:
+    """Do this rank's ``work``; when it is a CalandriaError on any rank, all ranks raise the first one."""
+    if communicator is None:
+        return work()
+    result, failed = None, None
+    try:
+        result = work()
+    except CalandriaError as error:
+        failed = error
+    for error in communicator.allgather(failed):
+        if error is not None:
+            raise error
+    return cast(Result, result)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""The same answers on 1, 2, 3 and 4 MPI ranks, and one error for all of them."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from tests.helpers.ranks import start_ranks
+from workflow_scripts.common.records import read_json, read_table
+from workflow_scripts.common.volumes import Labelled, write_labelled
+from workflow_scripts.transport.settings import TransportSettings
+from workflow_scripts.transport.solver import tortuosity
+
+pytestmark = pytest.mark.mpi
+
+PROGRAM = """
+import json, sys
+import numpy as np
+from mpi4py import MPI
+from workflow_scripts.transport.solver import tortuosity
+labels = np.load("labels.npy", mmap_mode="r")
+found = []
+for axis in "zyx":
+    for sides in ("no-flux", "periodic"):
+        for diffusivities in ({0: 1.0}, {0: 1.0, 1: 0.05}, {0: 1e-4, 1: 1.0, 2: 1e-4}):
+            result = tortuosity(labels, diffusivities, axis=axis, sides=sides, communicator=MPI.COMM_WORLD)
+            found.append([result.relative_diffusivity, result.connected_fraction, result.flux_in, result.ranks])
+thin = tortuosity(labels[:3], {0: 1.0, 1: 1.0, 2: 1.0}, communicator=MPI.COMM_WORLD)
+if MPI.COMM_WORLD.rank == 0:
+    print(json.dumps([found, thin.tortuosity_factor]))
+"""
+
+
+@pytest.fixture(scope="module")
+def labels():
+    field = gaussian_filter(np.random.default_rng(3).standard_normal((23, 12, 13)), 1.2, mode="wrap")
+    return np.digitize(field, np.quantile(field, [0.35, 0.65])).astype(np.uint8)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_answers_do_not_depend_on_ranks(tmp_path, labels, ranks):
+    np.save(tmp_path / "labels.npy", labels)
+    done = start_ranks(ranks, ["-c", PROGRAM], tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, thin = json.loads(done.stdout)
+    expected = [
+        tortuosity(labels, diffusivities, axis=axis, sides=sides)
+        for axis in "zyx"
+        for sides in ("no-flux", "periodic")
+        for diffusivities in ({0: 1.0}, {0: 1.0, 1: 0.05}, {0: 1e-4, 1: 1.0, 2: 1e-4})
+    ]
+    assert thin == pytest.approx(1, abs=1e-6)
+    for (value, connected, flux_in, parts), alone in zip(found, expected, strict=True):
+        assert parts == ranks
+        assert value == pytest.approx(alone.relative_diffusivity, rel=1e-7)
+        assert flux_in == pytest.approx(alone.flux_in, rel=1e-5)
+        assert connected == alone.connected_fraction
+
+
+@pytest.fixture
+def folder(tmp_path, labels):
+    (tmp_path / "settings.json").write_text(json.dumps(TransportSettings().model_dump(mode="json")))
+    write_labelled(tmp_path / "volume.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test"))
+    series = np.stack([labels, labels[::-1], labels[:, ::-1]])
+    write_labelled(tmp_path / "series.zarr.zip", Labelled(series, 0.4, (False, True, True), "made by a test"))
+    return tmp_path
+
+
+def test_programs_share_work_among_two_ranks(folder):
+    solve = [
+        "-m",
+        "workflow_scripts.transport.solve_diffusion",
+        "--settings",
+        "settings.json",
+        "--part",
+        "series",
+        "--case",
+        "pore_cbd_resistive",
+        "--axis",
+        "z",
+    ]
+    for ranks in (1, 2):
+        words = [*solve, "--volume", "volume.zarr.zip", "--output", f"{ranks}.json", "--ranks", str(ranks)]
+        done = start_ranks(ranks, words, folder)
+        assert done.returncode == 0, done.stderr
+    one, two = read_json(folder / "1.json"), read_json(folder / "2.json")
+    assert two["ranks"] == 2
+    assert two["relative_diffusivity"] == pytest.approx(one["relative_diffusivity"], rel=1e-7)
+    words = "-m workflow_scripts.transport.solve_series --settings settings.json --series a=series.zarr.zip --output rows.csv --ranks 2"
+    done = start_ranks(2, words.split(), folder)
+    assert done.returncode == 0, done.stderr
+    rows = read_table(folder / "rows.csv")
+    assert [row["frame"] for row in rows] == ["0", "0", "1", "1", "2", "2"]
+    assert float(rows[1]["relative_diffusivity"]) == pytest.approx(one["relative_diffusivity"], rel=1e-7)
+
+
+def test_a_mistake_on_one_rank_ends_all_of_them(folder, labels):
+    wrong = labels.astype(np.int16)
+    wrong[-1] = 999
+    np.save(folder / "wrong.npy", wrong)
+    done = start_ranks(
+        2,
+        ["-m", "workflow_scripts.transport.solve_file", "wrong.npy", "--diffusivity", "0=1", "--output", "out.json"],
+        folder,
+        60,
+    )
+    assert done.returncode != 0
+    assert "999" in done.stderr
+    assert not (folder / "out.json").exists()

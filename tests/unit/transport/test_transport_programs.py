@@ -1,0 +1,171 @@
+"""The stage's programs on small files: what they write, and how they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+
+from workflow_scripts.cli import main as calandria
+from workflow_scripts.common.errors import CalandriaError, ContractError, DeviceError, SettingsError
+from workflow_scripts.common.records import number, read_json, read_table
+from workflow_scripts.common.volumes import Labelled, write_labelled
+from workflow_scripts.transport.measure_frames import main as measure_frames
+from workflow_scripts.transport.settings import TransportSettings
+from workflow_scripts.transport.solve_diffusion import main as solve_diffusion
+from workflow_scripts.transport.solve_series import main as solve_series
+from workflow_scripts.transport.solver import electrode, tortuosity
+
+
+@pytest.fixture
+def labels():
+    found = np.random.default_rng(3).choice([0, 0, 0, 1, 2], size=(2, 10, 6, 7)).astype(np.uint8)
+    found[1, 7:] = 4
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path, labels, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = {"thickness_um": np.array([4.0, 2.8])}
+    write_labelled("series.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test", frames))
+    write_labelled("volume.zarr.zip", Labelled(labels[1], 0.4, (False, True, False), "made by a test"))
+    (tmp_path / "settings.json").write_text(json.dumps(TransportSettings().model_dump(mode="json")))
+    return tmp_path
+
+
+VOLUME = [
+    "--settings",
+    "settings.json",
+    "--part",
+    "tomography",
+    "--volume",
+    "volume.zarr.zip",
+    "--case",
+    "pore_cbd",
+    "--axis",
+    "z",
+    "--output",
+    "result.json",
+]
+
+
+def test_solve_diffusion_takes_sides_and_surface_from_the_file(folder, labels):
+    solve_diffusion(VOLUME)
+    record = read_json("result.json")
+    expected = tortuosity(electrode(labels[1]), {0: 1.0, 1: 1.0}, sides={"y": "periodic", "x": "no-flux"})
+    assert record["shape"] == [7, 6, 7]
+    assert record["sides"] == {"y": "periodic", "x": "no-flux"}
+    assert record["relative_diffusivity"] == expected.relative_diffusivity
+    assert record["effective_diffusivity_m2_s"] == pytest.approx(2e-10 * expected.relative_diffusivity)
+    assert record["length_um"] == pytest.approx(2.8)
+    assert record["provenance"]["inputs_sha256"]["volume"]
+
+
+def test_solve_diffusion_refuses_unknown_case_and_wrong_launch(folder):
+    with pytest.raises(SettingsError, match="did you mean 'pore_cbd'"):
+        solve_diffusion([*VOLUME[:7], "pore_cdb", *VOLUME[8:]])
+    with pytest.raises(DeviceError, match="7 ranks were promised"):
+        solve_diffusion([*VOLUME, "--ranks", "7"])
+    with pytest.raises(ContractError, match="series"):
+        solve_diffusion([*VOLUME[:5], "series.zarr.zip", *VOLUME[6:]])
+    assert not (folder / "result.json").exists()
+
+
+def test_solve_series_has_a_row_per_frame_and_case(folder, labels):
+    solve_series(
+        ["--settings", "settings.json", "--series", "one=series.zarr.zip", "two=series.zarr.zip", "--output", "rows.csv"]
+    )
+    rows = read_table("rows.csv")
+    assert [(row["series"], row["frame"], row["case"]) for row in rows[:4]] == [
+        ("one", "0", "pore"),
+        ("one", "0", "pore_cbd_resistive"),
+        ("one", "1", "pore"),
+        ("one", "1", "pore_cbd_resistive"),
+    ]
+    assert len(rows) == 8
+    expected = tortuosity(labels[0], {0: 1.0, 1: 0.05}, sides="periodic")
+    assert number(rows[1]["tortuosity_factor"]) == expected.tortuosity_factor
+    assert rows[1]["sides"] == "y=periodic x=periodic"
+    assert rows[0]["percolates"] in ("true", "false")
+
+
+def test_measure_frames(folder, labels):
+    measure_frames(["--series", "film=series.zarr.zip", "--output", "frames.csv"])
+    first, second = read_table("frames.csv")
+    assert int(first["pore_voxels"]) == (labels[0] == 0).sum()
+    assert int(second["void_voxels"]) == 3 * 42
+    assert number(second["porosity"]) == pytest.approx((labels[1] == 0).sum() / (7 * 42))
+    assert number(second["thickness_um"]) == 2.8
+    assert number(first["contact_area_um2_pore_am"]) == pytest.approx(0.16 * int(first["contact_area_faces_pore_am"]))
+
+
+def test_names_of_series_are_checked(folder):
+    with pytest.raises(SettingsError, match="NAME=FILE"):
+        measure_frames(["--series", "series.zarr.zip", "--output", "frames.csv"])
+    with pytest.raises(SettingsError, match="twice"):
+        measure_frames(["--series", "a=series.zarr.zip", "a=series.zarr.zip", "--output", "frames.csv"])
+
+
+@pytest.mark.parametrize("kind", ["npy", "tif", "h5", "raw", "zarr.zip"])
+def test_calandria_tortuosity_reads_every_format(folder, labels, kind):
+    import h5py
+    import tifffile
+
+    volume, options = labels[0], []
+    if kind == "npy":
+        np.save("f.npy", volume)
+    elif kind == "tif":
+        tifffile.imwrite("f.tif", volume)
+    elif kind == "h5":
+        with h5py.File("f.h5", "w") as file:
+            file["scan/labels"] = volume
+        options = ["--dataset", "scan/labels"]
+    elif kind == "raw":
+        volume.tofile("f.raw")
+        options = ["--shape", "10x6x7"]
+    else:
+        write_labelled("f.zarr.zip", Labelled(volume, 0.4, (False, False, False), "made by a test"))
+    words = f"tortuosity f.{kind} --axis all --diffusivity 0=1 --diffusivity 1=0.05 --sides periodic --output out.json".split()
+    calandria([*words, *options])
+    record = read_json("out.json")
+    for axis in "zyx":
+        expected = tortuosity(volume, {0: 1.0, 1: 0.05}, axis=axis, sides="periodic")
+        assert record["axes"][axis]["tortuosity_factor"] == expected.tortuosity_factor
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("f.npy --diffusivity 0", "LABEL=VALUE"),
+        ("f.npy --diffusivity 0=1 --diffusivity 0=2", "twice"),
+        ("f.npy --diffusivity 0=-1", "-1"),
+        ("f.npy --diffusivity 0=nan", "nan"),
+        ("f.npy --diffusivity 0=0", "no label conducts"),
+        ("float.npy --diffusivity 0=1", "float32"),
+        ("flat.npy --diffusivity 0=1", "flat.npy"),
+        ("f.raw --diffusivity 0=1 --shape 9x9x9", "729"),
+        ("missing.tif --diffusivity 0=1", "missing.tif"),
+        ("cut.npy --diffusivity 0=1", "cut.npy"),
+    ],
+)
+def test_calandria_tortuosity_refuses(folder, labels, words, told):
+    np.save("f.npy", labels[0])
+    np.save("float.npy", labels[0].astype(np.float32))
+    np.save("flat.npy", labels[0, 0])
+    labels[0].tofile("f.raw")
+    (folder / "cut.npy").write_bytes((folder / "f.npy").read_bytes()[:-100])
+    with pytest.raises(CalandriaError) as caught:
+        calandria(["tortuosity", *words.split(), "--output", "out.json"])
+    assert told in str(caught.value)
+    assert not (folder / "out.json").exists()
+
+
+def test_settings_name_unknown_phases():
+    with pytest.raises(SettingsError, match="pores"):
+        TransportSettings.from_mapping({"series": {"cases": {"a": {"pores": 1}}}}, "here")
+    with pytest.raises(SettingsError, match="no conducting phase"):
+        TransportSettings.from_mapping({"tomography": {"cases": {"a": {"pore": 0}}}}, "here")
+    with pytest.raises(SettingsError, match="twice"):
+        TransportSettings.from_mapping({"series": {"axes": ["z", "z"]}}, "here")
+    part = TransportSettings.from_mapping({"series": {"sides": {"y": "no-flux"}}}, "here").series
+    assert part.sides_of((False, True, True)) == {"z": "no-flux", "y": "no-flux", "x": "periodic"}

@@ -1,0 +1,61 @@
+"""Measure every frame of one or more series: phase volumes, porosity, thickness and contact areas, as one table.
+
+Volumes are counts of voxels, porosity is the pores' fraction of the electrode (void above it left out), thickness_um is the
+film's thickness in um, contact areas are counts of voxel faces between unlike phases and the same in um2. Faces across
+periodic sides count, as the file says.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..common.cli import program, run
+from ..common.phases import PHASES
+from ..common.records import write_table
+from ..common.volumes import Labelled, volume_fractions
+from .interfaces import INTERFACES, count_interfaces
+from .options import named_files, read_all_series
+
+COLUMNS = (
+    "series",
+    "frame",
+    "thickness_um",
+    "porosity",
+    *(f"{phase}_voxels" for phase in PHASES),
+    *(f"contact_area_faces_{pair}" for pair in INTERFACES),
+    *(f"contact_area_um2_{pair}" for pair in INTERFACES),
+)
+
+
+def frame_rows(name: str, series: Labelled) -> Iterator[Mapping[str, Any]]:
+    """Yield one table row per frame of a series."""
+    for index, labels in enumerate(series.labels):
+        counts = np.bincount(labels.ravel(), minlength=5)
+        faces = count_interfaces(labels, series.periodic)
+        yield {
+            "series": name,
+            "frame": index,
+            "thickness_um": float(series.frames["thickness_um"][index]) if "thickness_um" in series.frames else None,
+            "porosity": volume_fractions(labels)["pore"],
+            **{f"{phase}_voxels": int(counts[code]) for phase, code in PHASES.items()},
+            **{f"contact_area_faces_{pair}": count for pair, count in faces.items()},
+            **{f"contact_area_um2_{pair}": count * series.voxel_edge_um**2 for pair, count in faces.items()},
+        }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read options, measure all frames."""
+    parser = program(__doc__ or "", "measure_frames")
+    parser.add_argument(
+        "--series", nargs="+", required=True, metavar="NAME=FILE", help="series (.zarr.zip) and their names in the table"
+    )
+    parser.add_argument("--output", required=True, help="table (CSV), one row per frame")
+    options = parser.parse_args(arguments)
+    rows = [row for name, series in read_all_series(named_files(options.series)) for row in frame_rows(name, series)]
+    write_table(options.output, rows, COLUMNS)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

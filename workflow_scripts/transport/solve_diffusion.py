@@ -1,0 +1,76 @@
+"""Solve steady diffusion through one labelled volume and write effective diffusivity and tortuosity factor with their evidence.
+
+D_eff is taken along --axis between the outer faces of the first and last slice; along z the electrode ends at its surface (the last
+slice of which less than half is void). effective_diffusivity_m2_s is in m2/s; all other quantities have no unit, fractions are of 1.
+Under mpiexec the volume is cut into slabs along z, and each rank reads its own: mpiexec -n N python -m ... --ranks N
+"""
+
+import sys
+from collections.abc import Sequence
+
+from ..common.cli import program, run
+from ..common.errors import ContractError, SettingsError, nearest_name
+from ..common.provenance import provenance
+from ..common.records import write_json
+from ..common.volumes import open_labelled
+from .lazy import SlicedVolume, electrode_slices
+from .ranks import world
+from .settings import TransportSettings
+from .solver import AXIS_NAMES, tortuosity
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read options, solve one volume."""
+    parser = program(__doc__ or "", "solve_diffusion")
+    parser.add_argument("--settings", required=True, help="settings of the transport stage (JSON)")
+    parser.add_argument(
+        "--part", choices=("tomography", "series"), required=True, help="which part of the settings holds case and sides"
+    )
+    parser.add_argument("--volume", required=True, help="labelled volume (.zarr.zip)")
+    parser.add_argument("--case", required=True, help="name of a case in the settings: which phases conduct, and how well")
+    parser.add_argument("--axis", choices=AXIS_NAMES, required=True, help="direction of transport")
+    parser.add_argument("--output", required=True, help="record (JSON)")
+    parser.add_argument("--ranks", type=int, default=None, help="number of MPI ranks that the launcher promised; checked")
+    options = parser.parse_args(arguments)
+    communicator = world(options.ranks)
+    settings = TransportSettings.from_slice(options.settings)
+    part = getattr(settings, options.part)
+    if options.case not in part.cases:
+        raise SettingsError(
+            f"case {options.case!r} is not in transport.{options.part}.cases", hint=nearest_name(options.case, part.cases)
+        )
+    with open_labelled(options.volume) as (array, facts):
+        if array.ndim != 3:
+            raise ContractError(
+                f"{options.volume} is a series; expected a volume (z, y, x)", hint="series are solved by transport.solve_series"
+            )
+        volume = SlicedVolume(array, electrode_slices(array, communicator))
+        result = tortuosity(
+            volume,
+            part.diffusivities(options.case),
+            axis=options.axis,
+            sides=part.sides_of(facts.periodic),
+            tolerance=settings.tolerance,
+            max_iterations=settings.max_iterations,
+            communicator=communicator,
+        )
+    if communicator is not None and communicator.rank:
+        return
+    write_json(
+        options.output,
+        {
+            "sample": facts.attributes.get("sample"),
+            "source": facts.source,
+            "case": options.case,
+            **result.record(),
+            "effective_diffusivity_m2_s": result.relative_diffusivity * settings.bulk_diffusivity_m2_s,
+            "bulk_diffusivity_m2_s": settings.bulk_diffusivity_m2_s,
+            "voxel_edge_um": facts.voxel_edge_um,
+            "length_um": result.shape[AXIS_NAMES.index(options.axis)] * facts.voxel_edge_um,
+            "provenance": provenance("transport", settings=settings.model_dump(mode="json"), inputs={"volume": options.volume}),
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

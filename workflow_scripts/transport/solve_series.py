@@ -1,0 +1,82 @@
+"""Solve steady diffusion through every frame of one or more series, for all cases and axes of the settings, as one table.
+
+Each row holds relative_diffusivity (D_eff / D_0), effective_diffusivity_m2_s (m2/s), tortuosity_factor (empty when blocked) and the
+evidence; fractions are of 1. The electrode of a frame ends at the last slice of which less than half is void.
+Under mpiexec whole frames are shared out among the ranks: mpiexec -n N python -m ... --ranks N
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from ..common.cli import program, run
+from ..common.errors import ConvergenceError
+from ..common.progress import progress
+from ..common.records import write_table
+from .options import named_files, read_all_series
+from .ranks import together, world
+from .settings import TransportSettings
+from .solver import TransportResult, as_row, electrode, tortuosity
+
+COLUMNS = ("series", "frame", "case", "axis", "relative_diffusivity", "effective_diffusivity_m2_s", "tortuosity_factor")
+COLUMNS = (*COLUMNS, *(item.name for item in fields(TransportResult) if item.name not in COLUMNS))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read options, solve all frames."""
+    parser = program(__doc__ or "", "solve_series")
+    parser.add_argument("--settings", required=True, help="settings of the transport stage (JSON)")
+    parser.add_argument(
+        "--series", nargs="+", required=True, metavar="NAME=FILE", help="series (.zarr.zip) and their names in the table"
+    )
+    parser.add_argument("--output", required=True, help="table (CSV), one row per frame, case and axis")
+    parser.add_argument("--ranks", type=int, default=None, help="number of MPI ranks that the launcher promised; checked")
+    options = parser.parse_args(arguments)
+    communicator = world(options.ranks)
+    settings = TransportSettings.from_slice(options.settings)
+    rows = together(communicator, lambda: _rows(named_files(options.series), settings, communicator))
+    if communicator is not None:
+        parts = communicator.gather(rows)
+        if communicator.rank:
+            return
+        rows = [row for part in parts for row in part]
+    rows.sort(key=lambda row: row.pop("order"))
+    write_table(options.output, rows, COLUMNS)
+
+
+def _rows(files: dict, settings: TransportSettings, communicator: Any) -> list[dict[str, Any]]:
+    """Return this rank's rows, each with its place ``order`` in the whole table."""
+    size, rank = (communicator.size, communicator.rank) if communicator is not None else (1, 0)
+    rows: list[dict[str, Any]] = []
+    for place, (name, series) in enumerate(read_all_series(files)):
+        for index in progress(range(rank, len(series.labels), size), name, unit="frame"):
+            labels = electrode(series.labels[index])
+            for number, case in enumerate(settings.series.cases):
+                for axis in settings.series.axes:
+                    try:
+                        result = tortuosity(
+                            labels,
+                            settings.series.diffusivities(case),
+                            axis=axis,
+                            sides=settings.series.sides_of(series.periodic),
+                            tolerance=settings.tolerance,
+                            max_iterations=settings.max_iterations,
+                        )
+                    except ConvergenceError as error:
+                        raise ConvergenceError(f"{name}, frame {index}, case {case}: {error.message}", hint=error.hint) from error
+                    rows.append(
+                        {
+                            "order": (place, index, number, settings.series.axes.index(axis)),
+                            "series": name,
+                            "frame": index,
+                            "case": case,
+                            "effective_diffusivity_m2_s": result.relative_diffusivity * settings.bulk_diffusivity_m2_s,
+                            **as_row(result),
+                        }
+                    )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
