@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -135,7 +135,7 @@ def _watch(
     budget: int,
     launcher: Launcher,
     workers: int,
-    refresh: object,
+    refresh: Callable[[], bool],
     stop: list[int],
 ) -> None:
     """Start workers, replace those that die, and return when the study is done; no worker is left in any case."""
