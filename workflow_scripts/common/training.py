@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,19 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """
     found = existing_file(path, "checkpoint")
     try:
+        if not zipfile.is_zipfile(found):
+            raise zipfile.BadZipFile
         state = torch.load(found, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except (
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise InputFileError(
             f"{str(Path(path))!r} is not a checkpoint ({type(error).__name__}); expected a file of common.training.save_checkpoint",
             hint="delete the file; the training that writes it starts again",

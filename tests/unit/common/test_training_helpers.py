@@ -62,7 +62,7 @@ def test_a_failed_save_keeps_the_old_checkpoint(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 cut"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"epoch,mse\n1,0.5\n", b"PK\x03\x04 cut"])
 def test_a_damaged_checkpoint_is_named(tmp_path, content):
     (tmp_path / "c.pt").write_bytes(content)
     with pytest.raises(InputFileError, match="not a checkpoint"):
@@ -103,3 +103,12 @@ def test_equal_states_make_equal_files(tmp_path):
     for name in ("a.pt", "b.pt"):
         save_checkpoint(tmp_path / name, {"weights": torch.ones(3), "step": 1})
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
+def test_a_checkpoint_cut_anywhere_is_named(tmp_path):
+    save_checkpoint(tmp_path / "whole.pt", {"weights": torch.ones(50), "step": 1})
+    content = (tmp_path / "whole.pt").read_bytes()
+    for length in range(0, len(content), 37):
+        (tmp_path / "cut.pt").write_bytes(content[:length])
+        with pytest.raises(InputFileError, match="not a checkpoint"):
+            load_checkpoint(tmp_path / "cut.pt")
