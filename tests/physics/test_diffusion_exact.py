@@ -149,7 +149,7 @@ def test_many_islands_in_a_poor_matrix(poor):
 
 def test_too_few_iterations_are_an_error_with_bounds():
     labels = blobs((20, 20, 20), 8)
-    with pytest.raises(ConvergenceError, match="after 2 iterations .* at most"):
+    with pytest.raises(ConvergenceError, match=r"after 2 iterations .* at most"):
         tortuosity(labels, {0: 1.0}, tolerance=1e-6, max_iterations=2)
 
 

@@ -304,7 +304,8 @@ class _Solution:
 
     def solve(self) -> None:
         """Iterate until the estimated error and the balance of the fluxes both satisfy the tolerance."""
-        target, stalled, before = self.tolerance, 0, math.inf
+        # fluxes are first order in the error of the field, D_eff second: a spread of 2 sqrt(error) is typical
+        target, stalled, before = min(self.tolerance, self._allowed_spread() ** 2 / 4), 0, math.inf
         while True:
             scale = self._assess()
             if scale == 0.0:
