@@ -17,11 +17,11 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 class TrainingSettings(Section):
     """How one architecture is trained."""
 
-    epochs: int = Field(default=6, ge=1, le=100_000)
+    epochs: int = Field(default=3, ge=1, le=100_000)
     """Passes through the distinct training windows at most."""
     batch_size: int = Field(default=1, ge=1, le=1024)
     """Windows per update."""
-    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    learning_rate: float = Field(default=4e-3, gt=0, le=1)
     """Step size of Adam at the start."""
     final_learning_rate_fraction: float = Field(default=0.05, gt=0, le=1)
     """Learning rate of the last epoch over that of the first; between them it falls along a cosine. 1 keeps it constant."""
@@ -57,13 +57,13 @@ class PaperSettings(Section):
 
     conv_layers: int = Field(default=3, ge=1, le=8)
     """Conv1D blocks over the lag frames (convolution, batch norm, max-pool of 1)."""
-    filters: int = Field(default=32, ge=1, le=4096)
+    filters: int = Field(default=16, ge=1, le=4096)
     """Filters of each convolution; 256 in the paper."""
     kernel: Literal[1, 3, 5, 7] = 3
     """Lag frames that a filter spans."""
     conv_activation: Activation = "relu"
     """Activation after each convolution."""
-    dense_widths: list[Width] = Field(default=[64], min_length=0, max_length=6)
+    dense_widths: list[Width] = Field(default=[32], min_length=0, max_length=6)
     """Units of the hidden dense layers; the output layer, one unit a voxel, comes on top."""
     dense_activation: Activation = "relu"
     """Activation after each hidden dense layer; the output is linear."""

@@ -141,7 +141,7 @@ def train(
     )
     with seeded_torch(derived_seed(settings.seed, "surrogate", architecture)), WindowReader(runs, settings.lag_window) as reader:
         model = build(architecture, chosen, settings.lag_window, runs[0].shape[1:]).to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay, fused=True)
         stopping, rows, start, best = EarlyStopping(rules.patience), [], 0, None
         held = _checkpoint(checkpoint_path, identity)
         if held is not None:

@@ -134,7 +134,7 @@ def test_parameters_of_a_search_enter_the_settings():
     found = with_parameters(
         settings, "paper", {"conv_layers": 2, "hidden_dense_layers": 2, "dense_activation": "mish", "learning_rate": 0.01}
     )
-    assert (found.paper.conv_layers, found.paper.dense_widths, found.paper.dense_activation) == (2, [64, 64], "mish")
+    assert (found.paper.conv_layers, found.paper.dense_widths, found.paper.dense_activation) == (2, [32, 32], "mish")
     assert found.paper.training.learning_rate == 0.01
     ours = with_parameters(settings, "press_unet", {"conv_activation": "mish", "base_width": 2 * settings.press_unet.widths[0]})
     assert ours.press_unet.activation == "mish" and ours.press_unet.widths == [2 * width for width in settings.press_unet.widths]
