@@ -11,6 +11,7 @@ if not config:  # a study stands alone: it is never merged into the demo's setti
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/calendering.smk"
 include: "rules/tomography.smk"
 include: "rules/transport.smk"

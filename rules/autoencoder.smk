@@ -1,27 +1,6 @@
 # Mini-volumes of one case study, the network that encodes and rebuilds them, and how well it does.
 
 
-def case_volumes(wildcards):
-    """Return the labelled volumes of a case study, in the order of its stack."""
-    return [
-        f"<results>/tomography/{sample}/labels.zarr.zip"
-        for sample in STUDY.case(wildcards.case).samples
-    ]
-
-
-def named_volumes(wildcards, input):
-    """Return NAME=FILE words for the volumes of a case study."""
-    return [
-        f"{sample}={path}"
-        for sample, path in zip(STUDY.case(wildcards.case).samples, input.volumes)
-    ]
-
-
-def straddle(wildcards):
-    """Return the option that lets windows run across the samples' borders."""
-    return "--straddle" if STUDY.case(wildcards.case).straddle else ""
-
-
 rule list_mini_volumes:
     input:
         volumes=case_volumes,

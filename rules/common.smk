@@ -1,8 +1,7 @@
 # What all rules share: the study, its settings slices, the versions of the stages. No science.
-import os
-import sys
 from pathlib import Path
 
+from workflow_scripts.common.cli import prefer_own_programs
 from workflow_scripts.common.errors import CalandriaError
 from workflow_scripts.common.provenance import stage_version
 from workflow_scripts.common.study import read_study, write_slices
@@ -20,7 +19,7 @@ pathvars:
 
 
 # Rules say `python` and `mpiexec`: those of the environment that runs Snakemake, unless conda or a container brings its own.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+prefer_own_programs()
 
 # Each stage reads its own slice; a slice is rewritten only when it differs, so an edit re-runs only its stage.
 write_slices(STUDY, f"results/{STUDY.settings.name}/settings")

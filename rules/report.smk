@@ -1,4 +1,5 @@
 # Tables of all numbers, figures, and the page that a study ends in.
+PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
 REPORT_RUNS = STUDY.test_runs if STUDY.surrogate_films else []
 DRAWN_RUN = REPORT_RUNS[-1] if REPORT_RUNS else None
 DIFFUSION = [
@@ -37,11 +38,6 @@ SURROGATE_FIGURES = {
 }
 
 
-def named(names, paths):
-    """Return NAME=FILE words."""
-    return [f"{name}={path}" for name, path in zip(names, paths)]
-
-
 rule tabulate_results:
     input:
         settings="<results>/settings/report.json",
@@ -70,14 +66,14 @@ rule tabulate_results:
         ],
         trials=[f"{folder}/trials.csv" for folder in SEARCHES.values()],
         best=[f"{folder}/best.json" for folder in SEARCHES.values()],
-        published=expand(
-            "tests/data/published/{table}.csv",
-            table=[
+        published=[
+            f"{PUBLISHED}/{table}.csv"
+            for table in (
                 "cathodes_nmc532",
                 "autoencoder_results",
                 "calendering_contact_area",
-            ],
-        ),
+            )
+        ],
     output:
         csv=report("<results>/report/results.csv", category="tables"),
         markdown="<results>/report/results.md",
@@ -94,7 +90,7 @@ rule tabulate_results:
     params:
         title=STUDY.settings.title,
         phases=lambda wildcards, input: named(STUDY.samples, input.phases),
-        published=[
+        published_samples=[
             f"{name}={row.published}"
             for name, row in STUDY.samples.items()
             if row.published
@@ -119,26 +115,15 @@ rule tabulate_results:
             input.evaluations,
         ),
         trials=lambda wildcards, input: named(SEARCHES, input.trials),
+        published=lambda wildcards, input: Path(input.published[0]).parent,
         best=lambda wildcards, input: named(SEARCHES, input.best),
         version=stage_version("report"),
     shell:
         "python -m workflow_scripts.report.tabulate_results --settings {input.settings} --title {params.title:q}"
-        " --phases {params.phases:q} --published-samples {params.published:q} --diffusion {params.diffusion:q}"
+        " --phases {params.phases:q} --published-samples {params.published_samples:q} --diffusion {params.diffusion:q}"
         " --frames {params.frames:q} --transport {params.transport:q} --metrics {params.metrics:q}"
         " --evaluations {params.evaluations:q} --trials {params.trials:q} --best {params.best:q}"
-        " --published tests/data/published --output-csv {output.csv} --output-markdown {output.markdown} 2> {log}"
-
-
-def drawn_series():
-    """Name and file of the series whose last frames are drawn: the true one and the rollouts."""
-    film, degree = DRAWN_RUN
-    return {
-        "true": f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
-        **{
-            predictor: f"<results>/surrogate/{film}/cd{degree}/{predictor}_rollout.zarr.zip"
-            for predictor in STUDY.predictors(film)
-        },
-    }
+        " --published {params.published:q} --output-csv {output.csv} --output-markdown {output.markdown} 2> {log}"
 
 
 if REPORT_RUNS:
@@ -186,30 +171,6 @@ if REPORT_RUNS:
         shell:
             "python -m workflow_scripts.report.draw_surrogate --settings {input.settings} --metrics {input.metrics}"
             " --losses {params.losses:q} --series {params.series:q} --run-name {params.run_name:q} {params.outputs} 2> {log}"
-
-
-def page_figures():
-    """Section and caption, and file, of every figure of the page."""
-    figures = {}
-    if REPORT_RUNS:
-        figures |= {
-            f"surrogate:{caption}": f"<results>/report/surrogate_{name}.png"
-            for name, caption in SURROGATE_FIGURES.items()
-        }
-    for case, window, stride in STUDY.mini_volume_sets:
-        folder = f"<results>/autoencoder/{case}/w{window}_s{stride}"
-        what = f"{case}, window {window}, stride {stride}"
-        figures[
-            f"autoencoder:Mini-volumes and what was rebuilt from their latent features; {what}."
-        ] = f"{folder}/reconstructions.png"
-        figures[f"autoencoder:Mean squared error over the epochs; {what}."] = (
-            f"{folder}/losses.png"
-        )
-    for name, folder in SEARCHES.items():
-        figures[
-            f"search:How much each parameter matters, and how the search went; {name}."
-        ] = f"{folder}/importance.png"
-    return figures
 
 
 rule write_page:

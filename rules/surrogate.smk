@@ -59,12 +59,6 @@ rule search_surrogate:
         " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
-def best_of_search(wildcards):
-    """Return the search's result where the architecture is searched, else nothing."""
-    searched = wildcards.architecture == SURROGATE.search.architecture
-    return ["<results>/surrogate/search/best.json"] if searched else []
-
-
 rule train_surrogate:
     input:
         settings="<results>/settings/surrogate.json",
@@ -95,33 +89,6 @@ rule train_surrogate:
         " --output {output.model} --output-losses {output.losses} 2> {log}"
 
 
-def predictor_inputs(wildcards):
-    """Return the files that one predictor needs beside the true series."""
-    run = f"cd{wildcards.degree}"
-    match wildcards.predictor:
-        case "model":
-            return {"model": "<results>/surrogate/press_unet.pt"}
-        case "paper":
-            return {"model": "<results>/surrogate/paper.pt"}
-        case "affine_spheres":
-            return {
-                "particles": f"<results>/calendering/{wildcards.film}/{run}/particles.h5"
-            }
-        case "replicate":
-            return {
-                "replicate_frames": f"<results>/calendering/{STUDY.replicate_of(wildcards.film)}/{run}/frames.zarr.zip"
-            }
-    return {}
-
-
-def predictor_options(wildcards, input):
-    """Return the options that name those files."""
-    return " ".join(
-        f"--{name.replace('_', '-')} {input[name]}"
-        for name in predictor_inputs(wildcards)
-    )
-
-
 rule predict_frames:
     input:
         unpack(predictor_inputs),
@@ -147,15 +114,6 @@ rule predict_frames:
         "python -m workflow_scripts.surrogate.predict_frames"
         " --settings {input.settings} --predictor {wildcards.predictor} --frames {input.frames} {params.options}"
         " --output-one-step {output.one_step} --output-rollout {output.rollout} 2> {log}"
-
-
-def prediction_files(wildcards):
-    """Name and file of every prediction of a run."""
-    return {
-        f"{predictor}:{mode}": f"<results>/surrogate/{wildcards.film}/cd{wildcards.degree}/{predictor}_{mode}.zarr.zip"
-        for predictor in STUDY.predictors(wildcards.film)
-        for mode in ("one_step", "rollout")
-    }
 
 
 rule evaluate_predictions:

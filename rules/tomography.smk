@@ -23,14 +23,6 @@ rule report_missing_source:
         " --sample {wildcards.sample} --source {params.source:q} --sheet {params.sheet:q} 2> >(tee {log} >&2)"
 
 
-def source_of(wildcards):
-    """Return a sample's image, or the marker of a missing one."""
-    path = STUDY.sample(wildcards.sample).path
-    return (
-        path if Path(path).exists() else "<results>/tomography/{sample}/missing_source"
-    )
-
-
 rule import_volume:
     input:
         source=source_of,

@@ -28,22 +28,6 @@ rule solve_diffusion:
         " --axis {wildcards.axis} --ranks {resources.tasks} --output {output} 2> {log}"
 
 
-def series_files(wildcards):
-    """Name and file of every series of a run: the true one, and where it is a test run the predicted ones."""
-    run = f"{wildcards.film}/cd{wildcards.degree}"
-    series = {"true": f"<results>/calendering/{run}/frames.zarr.zip"}
-    if wildcards.origin == "surrogate":
-        series |= prediction_files(wildcards)
-    return series
-
-
-def named_series(wildcards, input):
-    """Return NAME=FILE words for the series of a run."""
-    return [
-        f"{name}={path}" for name, path in zip(series_files(wildcards), input.series)
-    ]
-
-
 rule solve_series:
     input:
         settings="<results>/settings/transport.json",

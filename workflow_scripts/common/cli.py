@@ -1,8 +1,10 @@
 """How every program starts and ends: the same help, the same two error lines, the same exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from .errors import CalandriaError
 
@@ -32,3 +34,11 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
     except BrokenPipeError:
         return 0
     return 0
+
+
+def prefer_own_programs() -> None:
+    """Put the folder of the running Python first on PATH, so that children find its python and mpiexec without an activated environment."""
+    own = str(Path(sys.executable).parent)
+    found = os.environ.get("PATH", "")
+    if found.split(os.pathsep)[0] != own:
+        os.environ["PATH"] = f"{own}{os.pathsep}{found}"

@@ -220,6 +220,12 @@ def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
     return told
 
 
+def schema_text() -> str:
+    """Return the JSON schema of the settings of a study, for editors that check and complete config files."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudySettings.model_json_schema()}
+    return canonical_json(schema)
+
+
 def write_slices(study: Study, folder: str | os.PathLike) -> None:
     """Write each stage's settings to ``folder``/STAGE.json; a file whose content stays is left alone, with its date."""
     for stage in STAGES:

@@ -188,4 +188,4 @@ class SurrogateSettings(Section):
 
     def architecture(self, name: str) -> PressUnetSettings | PaperSettings:
         """Return the settings of an architecture."""
-        return {"press_unet": self.press_unet, "paper": self.paper}[name]
+        return self.paper if name == "paper" else self.press_unet
