@@ -1,0 +1,32 @@
+"""Runs Snakemake on the repository's rules in a folder of the test's own, and reads what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+
+
+def snakemake(directory: Path, *options: object) -> subprocess.CompletedProcess:
+    """Run Snakemake in ``directory``; its results, logs and bookkeeping stay there."""
+    command = [SNAKEMAKE, "--snakefile", REPOSITORY / "Snakefile", "--directory", directory, "--cores", "2", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(directory / ".cache")}
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST", "SNAKEMAKE_PROFILE"):
+        environment.pop(name, None)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False, timeout=580)
+
+
+def job_counts(finished: subprocess.CompletedProcess) -> dict[str, int]:
+    """Return how many jobs of each rule Snakemake planned, from its first table of jobs; none where nothing was to be done."""
+    assert finished.returncode == 0, (finished.stdout + finished.stderr)[-3000:]
+    text = finished.stdout + finished.stderr
+    table = re.search(r"^job +count\n-[- ]+\n(.*?)^total +(\d+)", text, re.MULTILINE | re.DOTALL)
+    if table is None:
+        assert "Nothing to be done" in text, text[-3000:]
+        return {}
+    counts = {rule: int(count) for rule, count in (line.split() for line in table.group(1).splitlines())}
+    assert sum(counts.values()) == int(table.group(2))
+    return counts
