@@ -1,0 +1,107 @@
+import pickle
+
+import pytest
+
+from workflow_scripts.common.cli import program, run
+from workflow_scripts.common.errors import (
+    CalandriaError,
+    ContractError,
+    ConvergenceError,
+    DeviceError,
+    InputFileError,
+    SettingsError,
+    nearest_name,
+)
+from workflow_scripts.common.phases import CODES, NAMES, PHASES, phase_code
+from workflow_scripts.common.progress import progress
+
+FAMILY = [SettingsError, InputFileError, ContractError, ConvergenceError, DeviceError]
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_an_error_is_two_lines_whatever_it_is_told(kind):
+    error = kind("the file\n  is  short", hint="write\nit again")
+    assert isinstance(error, CalandriaError)
+    assert str(error) == "the file is short\nwrite it again"
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_an_error_survives_the_way_between_processes(kind):
+    again = pickle.loads(pickle.dumps(kind("wrong", hint="mend it")))
+    assert type(again) is kind and (again.message, again.hint) == ("wrong", "mend it")
+
+
+def test_a_hint_is_required():
+    with pytest.raises(TypeError):
+        CalandriaError("wrong")
+
+
+def test_nearest_name():
+    assert nearest_name("poer", PHASES) == "did you mean 'pore'?"
+    assert nearest_name("separator", ["pore", "am"]) == "known: pore, am"
+    assert nearest_name("x", iter(["a", "b"])) == "known: a, b"
+
+
+def test_phase_codes_are_those_of_the_contract():
+    assert dict(PHASES) == {"pore": 0, "cbd": 1, "am": 2, "void": 4}
+    assert all(phase_code(NAMES[code]) == code for code in CODES)
+    with pytest.raises(SettingsError, match="phase 'AM' is unknown"):
+        phase_code("AM")
+    with pytest.raises(TypeError):
+        PHASES["sea"] = 9
+
+
+def _raiser(error):
+    def main(arguments=None):
+        if error is not None:
+            raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (None, 0, []),
+        (ContractError("wrong\naxes", hint="transpose"), 2, ["error: wrong axes", "hint: transpose"]),
+        (KeyboardInterrupt(), 130, ["interrupted; finished results are kept"]),
+        (BrokenPipeError(), 0, []),
+    ],
+)
+def test_exit_codes_and_error_lines(error, code, lines, capsys):
+    assert run(_raiser(error)) == code
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == lines and captured.out == ""
+
+
+def test_a_fault_of_the_program_is_not_dressed_as_one_of_the_user():
+    with pytest.raises(ZeroDivisionError):
+        run(_raiser(ZeroDivisionError()))
+
+
+def test_run_hands_the_arguments_on():
+    seen = []
+    assert run(seen.extend, ["--a", "1"]) == 0 and seen == ["--a", "1"]
+
+
+def test_help_keeps_paragraphs_and_shows_defaults_and_options_are_not_guessed(capsys):
+    parser = program("First.\n\nSecond paragraph.", "thing")
+    parser.add_argument("--edge-um", type=float, default=0.4, help="edge in um")
+    text = parser.format_help()
+    assert "usage: thing" in text and "First.\n\nSecond paragraph." in text and "edge in um (default: 0.4)" in text
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["--edge", "1"])
+    assert ended.value.code == 2 and "--edge" in capsys.readouterr().err
+
+
+def test_progress_is_silent_where_nobody_watches(capfd):
+    assert list(progress(range(3), "frames", unit="frame")) == [0, 1, 2]
+    captured = capfd.readouterr()
+    assert captured.err == captured.out == ""
+
+
+def test_progress_names_itself_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bar = progress(range(3), "frames", unit="frame")
+    assert not bar.disable and bar.desc.startswith("frames") and list(bar) == [0, 1, 2]
+    assert "frames" in capsys.readouterr().err
