@@ -62,7 +62,7 @@ def test_new_files_have_the_rights_that_the_user_gives_new_files(tmp_path, umask
 
 
 def test_a_missing_file_is_named_with_what_it_is(tmp_path):
-    with pytest.raises(InputFileError, match="sample sheet '.*films.tsv' does not exist"):
+    with pytest.raises(InputFileError, match=r"sample sheet '.*films\.tsv' does not exist"):
         existing_file(tmp_path / "films.tsv", "sample sheet")
     assert existing_file(tmp_path) == tmp_path
 
