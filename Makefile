@@ -34,6 +34,7 @@ lint: $(VENV)/.development
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 	$(BIN)/python envs/write_locks.py --check
+	$(BIN)/python -m workflow_scripts.common.write_schema --check
 
 format: $(VENV)/.development
 	$(BIN)/ruff check --fix .

@@ -143,9 +143,7 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
         Column (without ``_true`` or ``_predicted``) to axis label.
     """
     films = sorted({film for film, _ in by_run(metrics)})
-    figure, axes = plt.subplots(
-        len(films), len(quantities), figsize=(3.7 * len(quantities) + 1.2, 3.1 * len(films)), squeeze=False, layout="constrained"
-    )
+    figure, axes = _panels(len(films) * len(quantities), height=2.9)
     handles: dict[str, object] = {}
     for i, film in enumerate(films):
         points: dict[str, list[tuple[int, Mapping[str, str]]]] = defaultdict(list)
@@ -153,12 +151,12 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
             if name == film:
                 for predictor, curve in _curves(rows, "rollout").items():
                     points[predictor].append((degree, curve[-1]))
-        for j, (column, label) in enumerate(quantities.items()):
+        for axis, (column, label) in zip(axes[i * len(quantities) :], quantities.items()):
             lines = {"true": ([(d, row) for d, row in next(iter(points.values()))], "_true")} | {
                 name: (found, "_predicted") for name, found in points.items()
             }
             for name, (found, suffix) in lines.items():
-                (line,) = axes[i][j].plot(
+                (line,) = axis.plot(
                     [d for d, _ in found],
                     [_value(row[column + suffix]) for _, row in found],
                     "--o" if name == "true" else "-o",
@@ -167,7 +165,7 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
                     lw=2 if name in ("true", "model") else 1.1,
                 )
                 handles[name.replace("_", " ")] = line
-            axes[i][j].set(title=film, xlabel="compression degree / %", ylabel=label)
+            axis.set(title=film, xlabel="compression degree / %", ylabel=label)
     figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
     return figure
 
