@@ -1,0 +1,186 @@
+import os
+
+import pytest
+
+from workflow_scripts.common.errors import InputFileError, SettingsError
+from workflow_scripts.common.records import read_json
+from workflow_scripts.common.study import STAGES, read_study, schema_text, write_slices
+
+FILMS = "film\tseed\treplicate_of\nf1\t1\t\nf2\t2\t\nf3\t3\t\nf3_again\t4\tf3\n"
+RUNS = "film\tcompression_degree_percent\tdumps\tpress\tlength_unit_um\nmine\t30\tdumps/*.dump\tpress.csv\t1e6\nmine\t20\tdumps\t\t\n"
+SAMPLES = "sample\tpath\tvoxel_edge_um\tlabels\none\tone.tif\t0.4\t0=pore 1=am 2=cbd\n"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Return a reader of studies whose sheets lie in the working directory; sections are given over the defaults."""
+    monkeypatch.chdir(tmp_path)
+
+    def read(films=FILMS, runs=None, samples=SAMPLES, **sections):
+        content = {"name": "test", "title": "Test", "calendering": {}, "autoencoder": {"cases": {}, "searched_cases": []}}
+        for name, text in (("films", films), ("runs", runs)):
+            content["calendering"][f"{name}_sheet"] = f"{name}.tsv" if text is not None else None
+            if text is not None:
+                (tmp_path / f"{name}.tsv").write_text(text)
+        (tmp_path / "samples.tsv").write_text(samples)
+        content["tomography"] = {"samples_sheet": "samples.tsv"}
+        content["surrogate"] = {"split": {"test_films": ["f3"]}}
+        return read_study({**content, **sections})
+
+    return read
+
+
+def mistake(read, **options):
+    with pytest.raises(SettingsError) as caught:
+        read(**options)
+    assert "\n" not in caught.value.message and caught.value.hint
+    return caught.value.message
+
+
+def cases(**named):
+    return {"cases": {name: {"samples": samples} for name, samples in named.items()}, "searched_cases": []}
+
+
+def test_an_unknown_film_of_the_split_is_named_with_the_nearest(study):
+    split = {"test_films": ["f33"], "validation_films": ["qq"]}
+    message = mistake(study, surrogate={"split": split})
+    assert "surrogate.split names film 'f33': did you mean 'f3'?" in message
+    assert "surrogate.split names film 'qq': known: f1, f2, f3" in message
+
+
+def test_a_replicate_is_no_film_to_split(study):
+    assert "names film 'f3_again'" in mistake(study, surrogate={"split": {"test_films": ["f3_again"]}})
+
+
+def test_a_degree_that_is_held_out_must_be_pressed(study):
+    held_out = [{"film": "f1", "compression_degrees_percent": [20, 40]}]
+    split = {"kind": "paper", "test_films": ["f3"], "held_out": held_out}
+    message = mistake(study, surrogate={"split": split})
+    assert "holds out f1 at 40 %, which is never pressed" in message and "at 20 %" not in message
+
+
+def test_some_film_must_be_left_to_train_on(study):
+    split = {"test_films": ["f3"], "validation_films": ["f1", "f2"]}
+    assert "surrogate.split leaves no film to train on" in mistake(study, surrogate={"split": split})
+
+
+def test_a_sample_of_a_case_must_be_in_the_sheet(study):
+    message = mistake(study, autoencoder=cases(c=["one"], d=["onee"]))
+    assert "autoencoder.cases.d names sample 'onee': did you mean 'one'?" in message and "cases.c" not in message
+
+
+def test_a_sample_occurs_once(study):
+    row = SAMPLES.splitlines()[1]
+    assert "sample 'one' occurs twice" in mistake(study, samples=f"{SAMPLES}{row}\n")
+
+
+def test_a_film_is_made_or_read_but_not_both(study):
+    assert "film 'f1' is in the films sheet and in the runs sheet" in mistake(study, runs=RUNS.replace("mine", "f1"))
+
+
+def test_all_contradictions_are_told_at_once(study):
+    message = mistake(
+        study,
+        runs=RUNS.replace("mine", "f1"),
+        autoencoder=cases(c=["two"]),
+        surrogate={"split": {"test_films": ["f9"]}},
+    )
+    assert all(part in message for part in ("'f1' is in the films sheet", "sample 'two'", "film 'f9'"))
+
+
+@pytest.mark.parametrize(
+    ("films", "match"),
+    [
+        (FILMS + "f1\t9\t\n", "film 'f1' occurs twice"),
+        (FILMS + "f4\t9\tf9\n", "film 'f4' replicates 'f9'"),
+        (FILMS + "f4\t9\tf3_again\n", "film 'f4' replicates 'f3_again'"),
+        (FILMS + "F4\t9\t\n", "line 6: film"),
+        (FILMS.replace("f1\t1", "f1\t-1"), "line 2: seed"),
+    ],
+)
+def test_films_sheet(study, films, match):
+    assert match in mistake(study, films=films)
+
+
+def test_a_run_occurs_once(study):
+    assert "mine at 20 % occurs twice" in mistake(study, films=None, runs=RUNS + "mine\t20\tdumps\t\t\n")
+
+
+def test_settings_of_all_sections_are_checked_together(study):
+    message = mistake(study, report={"figure_dpi": 1}, transport={"toleranc": 1})
+    assert "report.figure_dpi" in message and "transport.toleranc is unknown (did you mean 'tolerance'?)" in message
+
+
+def test_a_lag_window_longer_than_the_shortest_series_is_refused(study):
+    assert "needs more than 14 frames" in mistake(study, surrogate={"lag_window": 14, "split": {"test_films": ["f3"]}})
+    assert study(surrogate={"lag_window": 13, "split": {"test_films": ["f3"]}}).settings.surrogate.lag_window == 13
+
+
+def test_what_the_rules_look_up(study):
+    found = study(runs=RUNS, autoencoder=cases(c=["one"]))
+    assert found.packed_films == ["f1", "f2", "f3"] and found.replicates == ["f3_again"]
+    assert found.surrogate_films == ["f1", "f2", "f3", "mine"]
+    assert found.degrees("f1") == [20, 35, 50] and found.degrees("mine") == [20, 30]
+    assert len(found.surrogate_runs) == 11 and found.test_runs == [("f3", 20), ("f3", 35), ("f3", 50)]
+    assert found.replicate_of("f3") == "f3_again" and found.replicate_of("f1") is None
+    assert found.run_overrides("mine", 30) == {"length_unit_um": 1e6} and found.run_overrides("f1", 20) == {}
+    assert found.press("mine", 30) == ["press.csv"] and found.press("mine", 20) == []
+    assert found.mini_volume_sets == [("c", 16, 2)]
+    assert (found.alternatives(["a", "b"]), found.alternatives([])) == ("a|b", "(?!)")
+
+
+def test_replicate_is_asked_for_only_where_there_is_one(study):
+    found = study(surrogate={"split": {"test_films": ["f3"]}, "predictors": ["copy", "replicate"], "architectures": ["paper"]})
+    assert found.predictors("f3") == ["copy", "replicate"] and found.predictors("f1") == ["copy"]
+
+
+def test_held_out_degrees_of_trained_films_are_tested_too(study):
+    held_out = [{"film": "f1", "compression_degrees_percent": [35]}]
+    found = study(surrogate={"split": {"kind": "paper", "test_films": ["f3"], "held_out": held_out}})
+    assert found.test_runs == [("f1", 35), ("f3", 20), ("f3", 35), ("f3", 50)]
+
+
+def test_the_stride_window_is_resolved(study):
+    case = {"samples": ["one"], "slice_windows": [4, 8], "strides": [1, "window"]}
+    found = study(autoencoder={"cases": {"c": case}, "searched_cases": []})
+    assert found.mini_volume_sets == [("c", 4, 1), ("c", 4, 4), ("c", 8, 1), ("c", 8, 8)]
+
+
+def test_dumps_of_a_run_are_a_pattern_or_a_folder(study, tmp_path):
+    found = study(films=None, runs=RUNS, surrogate={"split": {"test_films": []}})
+    with pytest.raises(InputFileError, match=r"run mine at 30 %: no dump file matches 'dumps/\*\.dump'"):
+        found.dumps("mine", 30)
+    (tmp_path / "dumps/folder").mkdir(parents=True)
+    for name in ("b.dump", "a.dump"):
+        (tmp_path / "dumps" / name).touch()
+    assert found.dumps("mine", 30) == ["dumps/a.dump", "dumps/b.dump"]
+    assert found.dumps("mine", 20) == ["dumps/a.dump", "dumps/b.dump"]
+
+
+def test_a_study_without_films_or_without_samples_is_one(study):
+    assert study(films=None).surrogate_films == [] and study(samples="sample\tpath\tvoxel_edge_um\n").mini_volume_sets == []
+
+
+def test_slices_are_written_once_and_then_only_where_they_differ(study, tmp_path):
+    folder = tmp_path / "settings"
+    write_slices(study(), folder)
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(STAGES)
+    for path in folder.iterdir():
+        os.utime(path, ns=(10**18, 10**18))
+    write_slices(study(), folder)
+    assert {path.stat().st_mtime_ns for path in folder.iterdir()} == {10**18}
+    write_slices(study(report={"figure_dpi": 200}), folder)
+    assert [path.stem for path in folder.iterdir() if path.stat().st_mtime_ns != 10**18] == ["report"]
+    assert read_json(folder / "report.json")["figure_dpi"] == 200
+
+
+def test_a_slice_gives_back_its_section(study, tmp_path):
+    found = study(autoencoder=cases(c=["one"]))
+    write_slices(found, tmp_path / "settings")
+    for stage in STAGES:
+        section = getattr(found.settings, stage)
+        assert type(section).from_slice(tmp_path / f"settings/{stage}.json") == section
+
+
+def test_the_schema_does_not_depend_on_the_run():
+    assert schema_text() == schema_text() and '"lag_window"' in schema_text()
