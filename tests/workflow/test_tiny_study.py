@@ -1,0 +1,167 @@
+"""A tiny study from dumps and an image to the report, run for real; the tests follow one another in one folder."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from tests.helpers.dumps import write_loading
+from tests.helpers.workflow import job_counts, snakemake
+from workflow_scripts.common.records import read_json, read_table
+from workflow_scripts.common.volumes import read_labelled
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tiny_study")]
+
+RUNS = {("film_1", 15): (6, 3, 5), ("film_1", 20): (7, 4, 5), ("film_2", 20): (7, 4, 6)}  # frames, turn, seed
+TRAINING = {"epochs": 1, "batch_size": 4, "rollout_steps": 1, "crop_voxels": 8}
+SETTINGS = {
+    "name": "tiny",
+    "title": "A tiny <study>",
+    "calendering": {
+        "films_sheet": None,
+        "runs_sheet": "runs.tsv",
+        "voxels": {"voxel_edge_um": 0.5, "grid_height_multiple": 8},
+    },
+    "tomography": {"samples_sheet": "samples.tsv"},
+    "transport": {
+        "tomography": {"cases": {"pore_cbd": {"pore": 1.0, "cbd": 1.0}}},
+        "series": {"cases": {"pore": {"pore": 1.0}}},
+        "tolerance": 1e-2,
+    },
+    "surrogate": {
+        "architectures": ["press_unet"],
+        "press_unet": {"widths": [4, 6], "detail_width": 2, "training": TRAINING},
+        "split": {"test_films": ["film_2"]},
+        "predictors": ["copy", "affine_press", "model"],
+        "search": {
+            "architecture": "press_unet",
+            "epochs": 1,
+            "space": {"base_width": [2, 4]},
+            "study": {"n_trials": 2, "workers": 1},
+        },
+    },
+    "autoencoder": {
+        "cases": {"noise": {"samples": ["noise"], "slice_windows": [4], "strides": [2]}},
+        "searched_cases": ["noise"],
+        "image_size": 15,
+        "training": {"epochs": 2},
+        "evaluation": {"n_examples": 2, "n_resamples": 100},
+        "search": {"n_trials": 2, "workers": 1},
+        "space": {
+            "slice_windows": [4],
+            "strides": [2],
+            "conv_layers": [3],
+            "hidden_neurons": [4, 8],
+            "epochs": [1],
+            "batch_sizes": [4],
+            "learning_rates": [1e-3],
+        },
+    },
+}
+REPORT_RULES = {"tabulate_results": 1, "draw_surrogate": 1, "write_page": 1}
+
+
+def run_study(folder, *options):
+    return snakemake(folder, "--configfile", folder / "study.yaml", *options)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    rows = ["film\tcompression_degree_percent\tdumps\tpress"]
+    for (film, degree), (frames, turn, seed) in RUNS.items():
+        place = folder / f"dumps/{film}_{degree}"
+        place.mkdir(parents=True)
+        dump, press = write_loading(place, frames, turn, 120, seed)
+        rows.append(f"{film}\t{degree}\t{dump.relative_to(folder)}\t{press.relative_to(folder)}")
+    (folder / "runs.tsv").write_text("\n".join([*rows, ""]))
+    labels = np.random.default_rng(2).choice(np.array([0, 1, 2], np.uint8), size=(40, 16, 18), p=[0.5, 0.2, 0.3])
+    tifffile.imwrite(folder / "noise.tif", labels, photometric="minisblack")
+    (folder / "samples.tsv").write_text("sample\tpath\tvoxel_edge_um\tlabels\nnoise\tnoise.tif\t0.4\t0=pore 1=cbd 2=am\n")
+    (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
+    return folder, run_study(folder)
+
+
+def test_the_study_ends_in_a_page_that_tells_everything(study):
+    folder, finished = study
+    counts = job_counts(finished)
+    assert counts == {
+        **REPORT_RULES,
+        "all": 1,
+        "read_dumps": 3,
+        "voxelize_frames": 3,
+        "import_volume": 1,
+        "measure_phases": 1,
+        "solve_diffusion": 1,
+        "solve_series": 3 + 1,
+        "measure_frames": 3 + 1,
+        "split_films": 1,
+        "search_surrogate": 1,
+        "train_surrogate": 1,
+        "predict_frames": 3,
+        "evaluate_predictions": 1,
+        "list_mini_volumes": 1,
+        "search_autoencoder": 1,
+        "train_autoencoder": 1,
+        "encode_mini_volumes": 1,
+        "evaluate_autoencoder": 1,
+    }
+    page = (folder / "results/tiny/report/index.html").read_text()
+    assert "A tiny &lt;study&gt;" in page and page.count('src="data:image/png;base64,') == 6 + 2 + 2
+    for section in ("tomography", "transport", "calendering", "surrogate", "autoencoder", "search"):
+        assert f'<section id="{section}">' in page
+
+
+def test_numbers_of_the_table_are_those_of_the_files(study):
+    folder, _ = study
+    results = folder / "results/tiny"
+    table = {(row["subject"], row["quantity"]): row for row in read_table(results / "report/results.csv")}
+    porosity = np.mean(tifffile.imread(folder / "noise.tif") == 0)
+    assert float(table["noise", "porosity"]["value"]) == pytest.approx(porosity, rel=1e-12)
+    record = read_json(results / "transport/noise/pore_cbd_z.json")
+    assert float(table["noise, pore_cbd, z", "tortuosity factor"]["value"]) == record["tortuosity_factor"] > 1
+    for (film, degree), (frames, *_) in RUNS.items():
+        series = read_labelled(results / f"calendering/{film}/cd{degree}/frames.zarr.zip")
+        assert series.labels.shape[0] == frames == int(table[f"{film}, {degree} %", "frames"]["value"])
+    split = read_json(results / "surrogate/split.json")
+    assert "film_2" in json.dumps(split)
+    predicted = {row["predictor"] for row in read_table(results / "surrogate/film_2/cd20/metrics.csv")}
+    assert predicted == {"copy", "affine_press", "model"}
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(study):
+    folder, finished = study
+    jobs = sum(job_counts(finished).values()) - 1
+    assert len(list((folder / "logs/tiny").rglob("*.log"))) == jobs
+    assert len(list((folder / "results/tiny/benchmarks").rglob("*.tsv"))) == jobs
+
+
+def test_nothing_unfinished_lies_about(study):
+    folder, _ = study
+    assert list(folder.rglob(".unfinished-*")) == []
+
+
+def test_a_second_run_does_nothing(study):
+    folder, _ = study
+    assert job_counts(run_study(folder, "--dry-run")) == {}
+
+
+def test_a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study):
+    folder, _ = study
+    record = folder / "results/tiny/transport/noise/pore_cbd_z.json"
+    before = read_json(record)
+    for path in (record, folder / "results/tiny/report/results.csv", folder / "results/tiny/report/index.html"):
+        path.unlink()  # Snakemake misses an intermediate file only where something that needs it is to be made
+    assert job_counts(run_study(folder)) == {"all": 1, "solve_diffusion": 1, "tabulate_results": 1, "write_page": 1}
+    assert {**read_json(record), "wall_s": None} == {**before, "wall_s": None}
+    assert job_counts(run_study(folder, "--dry-run")) == {}
+
+
+def test_a_changed_report_section_reruns_only_the_report(study):
+    folder, _ = study
+    page = (folder / "results/tiny/report/index.html").read_bytes()
+    (folder / "study.yaml").write_text(yaml.safe_dump({**SETTINGS, "report": {"figure_dpi": 60, "significant_digits": 3}}))
+    assert job_counts(run_study(folder)) == {"all": 1, **REPORT_RULES}
+    assert (folder / "results/tiny/report/index.html").read_bytes() != page
