@@ -197,7 +197,8 @@ def surrogate_entries(metrics: Sequence[Mapping[str, str]], reference_r2: float 
                 Entry("surrogate", subject, f"{name}, mean", mean(values), "", published, CALENDERING if published else "", made)
             )
             if column.startswith("r2"):
-                entries.append(Entry("surrogate", subject, f"{name}, worst", min(values), "", how_made=made))
+                worst = min((value for value in values if not math.isnan(value)), default=None)
+                entries.append(Entry("surrogate", subject, f"{name}, worst", worst, "", how_made=made))
         for quantity in pair_columns(rows[-1]):
             truth, predicted = _number(rows[-1][f"{quantity}_true"]), _number(rows[-1][f"{quantity}_predicted"])
             entries.append(

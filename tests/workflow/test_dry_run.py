@@ -1,0 +1,110 @@
+"""Every study of the repository is planned by Snakemake; how often each rule runs follows from settings and sheets."""
+
+import pytest
+import yaml
+
+from tests.helpers.workflow import REPOSITORY, job_counts, snakemake
+from workflow_scripts.calendering.settings import FilmRow
+from workflow_scripts.common.settings import read_sheet
+from workflow_scripts.common.study import StudySettings
+from workflow_scripts.tomography.settings import SampleRow
+
+pytestmark = pytest.mark.slow
+
+STUDIES = [
+    "config/config.yaml",
+    *(f"config/studies/{path.name}" for path in sorted((REPOSITORY / "config/studies").glob("*.yaml"))),
+]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a folder that looks like the repository but keeps results of its own."""
+    for name in ("config", "examples"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    return tmp_path
+
+
+def expected_counts(settings, films, samples):
+    """Return the jobs per rule, counted from settings and sheets without the look-ups of the rules."""
+    packed = [row.film for row in films if row.replicate_of is None]
+    replicated = {row.replicate_of for row in films if row.replicate_of is not None}
+    degrees = settings.calendering.compression_degrees_percent
+    counts = dict.fromkeys(("all", "tabulate_results", "write_page"), 1)
+    if films:
+        surrogate, split = settings.surrogate, settings.surrogate.split
+        tests = {(film, degree) for film in split.test_films for degree in degrees}
+        tests |= {(row.film, degree) for row in split.held_out for degree in row.compression_degrees_percent}
+        replicate = sum(film in replicated for film, _ in tests) if "replicate" in surrogate.predictors else 0
+        predictions = len(tests) * len(set(surrogate.predictors) - {"replicate"}) + replicate
+        runs = len(films) * len(degrees)
+        counts |= {"insert_particles": len(packed), "dry_film": len(packed), "perturb_film": len(films) - len(packed)}
+        counts |= {"load_film": len(films), "release_film": runs, "read_dumps": runs, "voxelize_frames": runs}
+        counts |= {"solve_series": runs + len(tests), "measure_frames": runs + len(tests)}
+        counts |= {"split_films": 1, "search_surrogate": 1, "train_surrogate": len(surrogate.architectures)}
+        counts |= {"predict_frames": predictions, "evaluate_predictions": len(tests), "draw_surrogate": 1}
+    if samples:
+        transport, autoencoder = settings.transport.tomography, settings.autoencoder
+        models = sum(len(case.slice_windows) * len(case.strides) for case in autoencoder.cases.values())
+        counts |= {"import_volume": len(samples), "measure_phases": len(samples)}
+        counts |= {"solve_diffusion": len(samples) * len(transport.cases) * len(transport.axes)}
+        counts |= {"search_autoencoder": len(autoencoder.searched_cases)}
+        counts |= dict.fromkeys(("list_mini_volumes", "train_autoencoder", "encode_mini_volumes", "evaluate_autoencoder"), models)
+    return {rule: count for rule, count in counts.items() if count}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_jobs_follow_from_settings_and_sheets(study, checkout):
+    settings = StudySettings.from_mapping(yaml.safe_load((REPOSITORY / study).read_text()), study)
+    calendering, tomography = settings.calendering, settings.tomography
+    films = read_sheet(REPOSITORY / calendering.films_sheet, FilmRow) if calendering.films_sheet else []
+    samples = read_sheet(REPOSITORY / tomography.samples_sheet, SampleRow) if tomography.samples_sheet else []
+    absent = [row.path for row in samples if not (REPOSITORY / row.path).exists()]
+    for path in absent:
+        (checkout / path).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / path).touch()
+    counts = job_counts(snakemake(checkout, "--dry-run", "--configfile", study))
+    assert counts == expected_counts(settings, films, samples)
+    assert {path.name for path in (checkout / "results").iterdir()} == {settings.name}
+    assert {path.name for path in (checkout / f"results/{settings.name}").iterdir()} == {"settings"}
+
+
+def test_without_a_config_file_the_demo_is_planned(checkout):
+    demo, named = (job_counts(snakemake(checkout, "--dry-run", *extra)) for extra in ((), ("--configfile", STUDIES[0])))
+    assert demo == named and sum(demo.values()) > 50
+
+
+def write_study(folder, **sections):
+    (folder / "study.yaml").write_text(yaml.safe_dump({"name": "mine", "title": "Mine", **sections}))
+    return "--configfile", folder / "study.yaml"
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"surrogate": {"lag_windw": 3}}, "surrogate.lag_windw is unknown (did you mean 'lag_window'?)"),
+        ({"transport": {"tolerance": 2}, "report": {"figure_dpi": 0}}, "transport.tolerance: "),
+        ({"surrogate": {"split": {"test_films": ["film_9"]}}}, "surrogate.split names film 'film_9'"),
+        ({"calendering": {"films_sheet": "config/none.tsv"}}, "sample sheet 'config/none.tsv' does not exist"),
+    ],
+)
+def test_a_wrong_setting_gives_two_lines_and_makes_nothing(checkout, sections, told):
+    finished = snakemake(checkout, "--dry-run", *write_study(checkout, **sections))
+    assert finished.returncode != 0 and not (checkout / "results").exists()
+    lines = (finished.stdout + finished.stderr).splitlines()
+    (where,) = [number for number, line in enumerate(lines) if told in line]
+    assert lines[where + 1].startswith("hint: ") and not any("Traceback" in line for line in lines)
+
+
+def test_two_mistakes_are_told_at_once(checkout):
+    finished = snakemake(checkout, "--dry-run", *write_study(checkout, transport={"tolerance": 2}, report={"figure_dpi": 0}))
+    (line,) = [line for line in (finished.stdout + finished.stderr).splitlines() if "transport.tolerance" in line]
+    assert "report.figure_dpi" in line
+
+
+def test_a_study_without_images_and_one_without_films(checkout):
+    dry = ("--dry-run", "--quiet", "host")
+    films = job_counts(snakemake(checkout, *dry, *write_study(checkout, tomography={"samples_sheet": ""})))
+    assert films["draw_surrogate"] == 1 and not {"import_volume", "train_autoencoder", "solve_diffusion"} & set(films)
+    images = job_counts(snakemake(checkout, *dry, *write_study(checkout, calendering={"films_sheet": None})))
+    assert images["import_volume"] == 1 and not {"load_film", "train_surrogate", "draw_surrogate"} & set(images)
