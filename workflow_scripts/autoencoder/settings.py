@@ -79,7 +79,7 @@ class SpaceSettings(Section):
     """Numbers of convolutions."""
     hidden_neurons: tuple[Positive, ...] = Field((32, 128), min_length=1)
     """Widths of the dense layers."""
-    epochs: tuple[Positive, ...] = Field((6,), min_length=1)
+    epochs: tuple[Positive, ...] = Field((20,), min_length=1)
     """Numbers of epochs."""
     batch_sizes: tuple[Positive, ...] = Field((2, 4, 8), min_length=1)
     """Mini-volumes per step."""
