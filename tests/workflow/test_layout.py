@@ -1,0 +1,113 @@
+"""Names mirror each other: rule, program, log, benchmark; stages, packages, locks."""
+
+import importlib
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from tests.helpers.workflow import REPOSITORY
+from workflow_scripts.common.study import STAGES
+
+HOME_OF = {"list_mini_volumes": "tomography"}  # run by the auto-encoder's rules, made of tomography
+RULE = re.compile(r"^ *rule (\w+):\n(.*?)(?=^ *(?:rule|def) |\Z)", re.MULTILINE | re.DOTALL)
+RULES = {
+    name: (path.stem, body)
+    for path in sorted((REPOSITORY / "rules").glob("*.smk"))
+    for name, body in RULE.findall(path.read_text())
+}
+PROGRAMS = sorted(
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    for path in (REPOSITORY / "workflow_scripts").rglob("*.py")
+    if '\nif __name__ == "__main__":\n' in path.read_text()
+)
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+SOFTWARE = sorted(PROJECT["project"]["optional-dependencies"])
+
+
+def pins(software):
+    lines = (REPOSITORY / f"envs/{software}.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_the_rules_are_found():
+    assert len(RULES) >= 25 and {stage for stage, _ in RULES.values()} == set(STAGES)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_its_program_log_and_benchmark_share_one_name(rule):
+    stage, body = RULES[rule]
+    home = HOME_OF.get(rule, stage)
+    assert f"python -m workflow_scripts.{home}.{rule}" in body
+    assert f"workflow_scripts.{home}.{rule}" in PROGRAMS
+    log, benchmark = (re.search(rf'{word}:\s*"([^"]+)"', body) for word in ("log", "benchmark"))
+    assert re.fullmatch(rf"<logs>/{stage}/{rule}(/.+)?\.log", log.group(1))
+    assert re.fullmatch(rf"<benchmarks>/{stage}/{rule}(/.+)?\.tsv", benchmark.group(1))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_states_what_it_needs(rule):
+    body = RULES[rule][1]
+    software = re.search(r'conda:\s*"\.\./envs/(\w+)\.yaml"', body).group(1)
+    assert software in SOFTWARE and (REPOSITORY / f"envs/{software}.yaml").exists()
+    for word in ("output:", "threads:", "mem_mb=", "runtime=", "shell:", "{log}"):
+        assert word in body
+    assert "script:" not in body and "run:" not in body
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_explains_itself(program, capsys):
+    main = importlib.import_module(program).main
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and text.startswith("usage: ") and len(text.split("\n\n")) >= 3
+
+
+def test_every_stage_is_a_package_with_a_version():
+    folders = {path.parent.name for path in (REPOSITORY / "workflow_scripts").glob("*/__init__.py")}
+    assert {f"workflow_scripts.{name}" for name in folders} | {"workflow_scripts"} == set(
+        PROJECT["tool"]["setuptools"]["packages"]
+    )
+    for stage in STAGES:
+        assert importlib.import_module(f"workflow_scripts.{stage}").VERSION >= 1
+        assert (REPOSITORY / f"rules/{stage}.smk").exists() and (REPOSITORY / f"tests/unit/{stage}").is_dir()
+
+
+def test_locks_agree_with_each_other_and_with_what_they_are_locks_of():
+    versions = {}
+    for software in SOFTWARE:
+        for name, version in pins(software).items():
+            versions.setdefault(name, set()).add(version)
+    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+    assert pins("torch")["torch"] == "2.13.0"
+    for software, wanted in PROJECT["project"]["optional-dependencies"].items():
+        names = {re.split(r"[=<>\[ ]", text)[0].lower() for text in [*PROJECT["project"]["dependencies"], *wanted]}
+        assert names <= set(pins(software)), software
+
+
+@pytest.mark.parametrize("software", SOFTWARE)
+def test_conda_files_install_the_lock_of_their_name(software):
+    text = (REPOSITORY / f"envs/{software}.yaml").read_text()
+    assert f"name: calandria-{software}\n" in text and f"- -r {software}.lock" in text and "- python=3.11\n" in text
+    assert sorted(path.stem for path in (REPOSITORY / "envs").glob("*.lock")) == SOFTWARE
+
+
+def test_no_file_names_a_place_of_one_machine():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    place = re.compile(r"(?<![\w.<>{}~-])/(?:work|home|root|Users|mnt|scratch)/[A-Za-z0-9_]")
+    found = []
+    for name in filter(None, listed.split("\0")):
+        path = REPOSITORY / name
+        if path.suffix in (".tif", ".png", ".gz") or not path.is_file():
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if place.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:80]}")
+    assert found == []
+
+
+def test_test_files_have_names_of_their_own():
+    names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
