@@ -1,0 +1,29 @@
+"""config/config.yaml shows every setting there is, and so stays the place where users look them up."""
+
+from pathlib import Path
+
+from workflow_scripts.common.settings import read_yaml
+from workflow_scripts.common.study import StudySettings
+
+TOP = Path(__file__).parents[2]
+
+
+def keys(content, prefix=""):
+    for key, value in content.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from keys(value, f"{prefix}{key}.")
+
+
+def test_the_default_config_names_every_setting():
+    written = read_yaml(TOP / "config/config.yaml")
+    known = StudySettings.from_mapping(written, "config/config.yaml").model_dump()
+    missing = {key for key in keys(known) if not any(part.isdigit() for part in key.split("."))} - set(keys(written))
+    assert missing == set()
+
+
+def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
+    written = StudySettings.from_mapping(read_yaml(TOP / "config/config.yaml"), "config/config.yaml").model_dump()
+    default = StudySettings(name="demo", title=written["title"]).model_dump()
+    assert written["surrogate"].pop("predictors") == [*default["surrogate"].pop("predictors"), "replicate"]
+    assert written == default
