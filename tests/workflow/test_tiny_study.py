@@ -1,4 +1,4 @@
-"""A tiny study from dumps and an image to the report, run for real; the tests follow one another in one folder."""
+"""A tiny study from dumps and an image to the report, run for real: one test, for parallel runs would make the study once per process."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.helpers.workflow import job_counts, snakemake
 from workflow_scripts.common.records import read_json, read_table
 from workflow_scripts.common.volumes import read_labelled
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tiny_study")]
+pytestmark = pytest.mark.slow
 
 RUNS = {("film_1", 15): (6, 3, 5), ("film_1", 20): (7, 4, 5), ("film_2", 20): (7, 4, 6)}  # frames, turn, seed
 TRAINING = {"epochs": 1, "batch_size": 4, "rollout_steps": 1, "crop_voxels": 8}
@@ -67,9 +67,7 @@ def run_study(folder, *options):
     return snakemake(folder, "--configfile", folder / "study.yaml", *options)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
+def make_study(folder):
     rows = ["film\tcompression_degree_percent\tdumps\tpress"]
     for (film, degree), (frames, turn, seed) in RUNS.items():
         place = folder / f"dumps/{film}_{degree}"
@@ -84,7 +82,7 @@ def study(tmp_path_factory):
     return folder, run_study(folder)
 
 
-def test_the_study_ends_in_a_page_that_tells_everything(study):
+def the_study_ends_in_a_page_that_tells_everything(study):
     folder, finished = study
     counts = job_counts(finished)
     assert counts == {
@@ -114,7 +112,7 @@ def test_the_study_ends_in_a_page_that_tells_everything(study):
         assert f'<section id="{section}">' in page
 
 
-def test_numbers_of_the_table_are_those_of_the_files(study):
+def numbers_of_the_table_are_those_of_the_files(study):
     folder, _ = study
     results = folder / "results/tiny"
     table = {(row["subject"], row["quantity"]): row for row in read_table(results / "report/results.csv")}
@@ -131,24 +129,24 @@ def test_numbers_of_the_table_are_those_of_the_files(study):
     assert predicted == {"copy", "affine_press", "model"}
 
 
-def test_every_job_leaves_a_log_and_a_benchmark(study):
+def every_job_leaves_a_log_and_a_benchmark(study):
     folder, finished = study
     jobs = sum(job_counts(finished).values()) - 1
     assert len(list((folder / "logs/tiny").rglob("*.log"))) == jobs
     assert len(list((folder / "results/tiny/benchmarks").rglob("*.tsv"))) == jobs
 
 
-def test_nothing_unfinished_lies_about(study):
+def nothing_unfinished_lies_about(study):
     folder, _ = study
     assert list(folder.rglob(".unfinished-*")) == []
 
 
-def test_a_second_run_does_nothing(study):
+def a_second_run_does_nothing(study):
     folder, _ = study
     assert job_counts(run_study(folder, "--dry-run")) == {}
 
 
-def test_a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study):
+def a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study):
     folder, _ = study
     record = folder / "results/tiny/transport/noise/pore_cbd_z.json"
     before = read_json(record)
@@ -159,9 +157,20 @@ def test_a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(s
     assert job_counts(run_study(folder, "--dry-run")) == {}
 
 
-def test_a_changed_report_section_reruns_only_the_report(study):
+def a_changed_report_section_reruns_only_the_report(study):
     folder, _ = study
     page = (folder / "results/tiny/report/index.html").read_bytes()
     (folder / "study.yaml").write_text(yaml.safe_dump({**SETTINGS, "report": {"figure_dpi": 60, "significant_digits": 3}}))
     assert job_counts(run_study(folder)) == {"all": 1, **REPORT_RULES}
     assert (folder / "results/tiny/report/index.html").read_bytes() != page
+
+
+def test_a_tiny_study_from_dumps_and_an_image_to_the_page(tmp_path):
+    study = make_study(tmp_path)
+    the_study_ends_in_a_page_that_tells_everything(study)
+    numbers_of_the_table_are_those_of_the_files(study)
+    every_job_leaves_a_log_and_a_benchmark(study)
+    nothing_unfinished_lies_about(study)
+    a_second_run_does_nothing(study)
+    a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study)
+    a_changed_report_section_reruns_only_the_report(study)
