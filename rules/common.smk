@@ -1,4 +1,5 @@
 # What all rules share: the study, its settings slices, the versions of the stages. No science.
+import sys
 from pathlib import Path
 
 from workflow_scripts.common.cli import prefer_own_programs
@@ -9,7 +10,9 @@ from workflow_scripts.common.study import read_study, write_slices
 try:
     STUDY = read_study(config)
 except CalandriaError as error:
-    raise WorkflowError(f"{error.message}\nhint: {error.hint}")
+    sys.exit(
+        f"error: {error.message}\nhint: {error.hint}"
+    )  # Snakemake would add a traceback
 
 
 pathvars:

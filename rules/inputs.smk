@@ -127,3 +127,87 @@ def page_figures():
             f"search:How much each parameter matters, and how the search went; {name}."
         ] = f"{folder}/importance.png"
     return figures
+
+
+def every_artefact():
+    """Return all finished files of the study, so that whichever is deleted is made again, with what follows from it."""
+    made = [
+        f"<results>/report/{name}"
+        for name in ("index.html", "results.csv", "results.md")
+    ]
+    made += [path for path in page_figures().values()]
+    for film in STUDY.films:
+        folder = f"<results>/calendering/{film}"
+        made += [
+            f"{folder}/{name}"
+            for name in (
+                "dried.data",
+                "loading.lammpstrj.gz",
+                "loading_press.csv",
+                "restarts.tar",
+            )
+        ]
+        made += [
+            f"{folder}/cd{degree}/{name}"
+            for degree in STUDY.degrees(film)
+            for name in ("dumps.lammpstrj.gz", "press.csv")
+        ]
+    made += [
+        f"<results>/calendering/{film}/inserted.data" for film in STUDY.packed_films
+    ]
+    for film, degree in ALL_RUNS:
+        made += [
+            f"<results>/calendering/{film}/cd{degree}/{name}"
+            for name in ("particles.h5", "frames.zarr.zip")
+        ]
+        made += [
+            f"<results>/transport/calendering/{film}/cd{degree}/{name}.csv"
+            for name in ("transport", "frames")
+        ]
+    for sample in STUDY.samples:
+        made += [
+            f"<results>/tomography/{sample}/{name}"
+            for name in ("labels.zarr.zip", "phases.json")
+        ]
+    made += [
+        f"<results>/transport/{sample}/{case}_{axis}.json"
+        for sample, case, axis in DIFFUSION
+    ]
+    for film, degree in REPORT_RUNS:
+        folder = f"<results>/surrogate/{film}/cd{degree}"
+        made += [
+            f"{folder}/{p}_{mode}.zarr.zip"
+            for p in STUDY.predictors(film)
+            for mode in ("one_step", "rollout")
+        ]
+        made += [f"{folder}/metrics.csv"]
+        made += [
+            f"<results>/transport/surrogate/{film}/cd{degree}/{name}.csv"
+            for name in ("transport", "frames")
+        ]
+    if REPORT_RUNS:
+        made += ["<results>/surrogate/split.json"]
+        made += [
+            f"<results>/surrogate/{name}{end}"
+            for name in SURROGATE.architectures
+            for end in (".pt", "_losses.csv")
+        ]
+    made += [
+        f"{folder}/{name}"
+        for folder in SEARCHES.values()
+        for name in ("trials.csv", "best.json")
+    ]
+    names = (
+        "mini_volumes.csv",
+        "model.pt",
+        "losses.csv",
+        "features.csv",
+        "reconstructions.h5",
+        "evaluation.json",
+    )
+    made += [
+        f"<results>/autoencoder/{case}/w{window}_s{stride}/{name}"
+        for case, window, stride in STUDY.mini_volume_sets
+        for name in names
+    ]
+    return made

@@ -136,13 +136,20 @@ class Study:
         row = self.runs.get((film, degree))
         if row is None:
             return [f"<results>/calendering/{film}/cd{degree}/dumps.lammpstrj.gz"]
-        found = sorted(map(str, Path(row.dumps).iterdir())) if Path(row.dumps).is_dir() else sorted(glob(row.dumps))  # noqa: PTH207
+        folder = Path(row.dumps)
+        found = sorted(map(str, folder.iterdir())) if folder.is_dir() else sorted(glob(row.dumps))  # noqa: PTH207
+        press = Path(row.press).resolve() if row.press else None
+        found = [
+            path
+            for path in found
+            if Path(path).is_file() and not Path(path).name.startswith(".") and Path(path).resolve() != press
+        ]
         if not found:
             raise InputFileError(
                 f"run {film} at {degree} %: no dump file matches {row.dumps!r}",
                 hint=f"mend the column dumps in {self.settings.calendering.runs_sheet}; paths are relative to the folder in which snakemake runs",
             )
-        return [path for path in found if Path(path).is_file()]
+        return found
 
     def press(self, film: str, degree: int) -> list[str]:
         """Return the press file of a run, in a list that is empty where there is none."""
