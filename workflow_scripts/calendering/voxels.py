@@ -3,6 +3,7 @@
 import ctypes
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,15 @@ class Grid:
         Whether x and y wrap around.
     misfit
         Largest relative difference between a periodic box and its voxels; positions are stretched by it.
+    corner_um
+        Lower corner of the grid in x and y, over all frames; 0 for a periodic side, which begins where the frame's own box does.
     """
 
     shape: tuple[int, int, int]
     edge_um: float
     periodic: tuple[bool, bool]
     misfit: float
+    corner_um: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -75,22 +79,14 @@ def choose_grid(particles: Particles, thickness_um: NDArray[np.float64], setting
         A periodic box misfits by more than ``largest_misfit`` or changes by as much; the film does not fit a fixed height.
     """
     edge = settings.voxel_edge_um
-    sides, misfit = [], 0.0
+    plane = _plane_grid(particles.box, edge, particles.periodic)
     for axis, name in enumerate("xy"):
-        low, high = particles.box[:, axis, 0], particles.box[:, axis, 1]
-        if particles.periodic[axis]:
-            length = high - low
-            count = max(1, round(float(length[0]) / edge))
-            worst = float(np.abs(length / (count * edge) - 1).max())
-            if worst > settings.largest_misfit:
-                raise ContractError(
-                    f"the periodic box is {length.min():g} to {length.max():g} um long in {name}, {worst:.2%} off {count} voxels of {edge:g} um",
-                    hint=f"choose a voxel edge that fits, e.g. {length[0] / count:.6g} um, or raise largest_misfit",
-                )
-            misfit = max(misfit, worst)
-        else:
-            count = max(1, round(float(high.max() - low.min()) / edge))
-        sides.append(count)
+        count, length = plane.counts[axis], np.diff(particles.box[:, axis])
+        if plane.misfits[axis] > settings.largest_misfit:
+            raise ContractError(
+                f"the periodic box is {length.min():g} to {length.max():g} um long in {name}, {plane.misfits[axis]:.2%} off {count} voxels of {edge:g} um",
+                hint=f"choose a voxel edge that fits, e.g. {length[0, 0] / count:.6g} um, or raise largest_misfit",
+            )
     needed = max(_slices(float(thickness_um.max()), edge), 1)
     height = settings.grid_height_voxels or -(-needed // settings.grid_height_multiple) * settings.grid_height_multiple
     if needed > height:
@@ -98,7 +94,58 @@ def choose_grid(particles: Particles, thickness_um: NDArray[np.float64], setting
             f"the film is up to {thickness_um.max():.6g} um thick, {needed} voxels; the grid is {height} high",
             hint=f"raise grid_height_voxels to {needed} or more, or leave it null",
         )
-    return Grid((height, sides[1], sides[0]), edge, particles.periodic, misfit if misfit > ROUNDING else 0.0)
+    return Grid((height, *plane.counts[::-1]), edge, particles.periodic, max(plane.misfits), plane.corner_um)
+
+
+def grid_of_series(
+    boxes: NDArray[np.float64], shape: tuple[int, int, int], voxel_edge_um: float, periodic: tuple[bool, bool, bool]
+) -> Grid:
+    """Return the grid on which a run was voxelized, from the facts of its series; no setting is asked.
+
+    Parameters
+    ----------
+    boxes
+        (t, 3, 2) bounds of x, y, z in every frame, um: the run's ``Particles.box``.
+    shape
+        Voxels of a frame along z, y, x.
+    voxel_edge_um
+        Edge of the cubic voxels.
+    periodic
+        Whether z, y, x wrap around, as in the series' file.
+
+    Raises
+    ------
+    ContractError
+        The boxes have another number of voxels in x or y than ``shape``.
+    """
+    plane = _plane_grid(boxes, voxel_edge_um, (periodic[2], periodic[1]))
+    if plane.counts[::-1] != tuple(shape[1:]):
+        raise ContractError(
+            f"the particles' box takes {plane.counts[1]} x {plane.counts[0]} voxels (y, x) of {voxel_edge_um:g} um; the series has {shape[1]} x {shape[2]}",
+            hint="give the particles from which this series was voxelized",
+        )
+    return Grid(tuple(shape), voxel_edge_um, (periodic[2], periodic[1]), max(plane.misfits), plane.corner_um)
+
+
+class _PlaneGrid(NamedTuple):
+    """Voxels, relative misfit and lower corner of a grid, each for x and y."""
+
+    counts: tuple[int, int]
+    misfits: tuple[float, float]
+    corner_um: tuple[float, float]
+
+
+def _plane_grid(boxes: NDArray[np.float64], edge_um: float, periodic: tuple[bool, bool]) -> _PlaneGrid:
+    counts, misfits, corner = [], [], []
+    for axis in range(2):
+        low, high = boxes[:, axis, 0], boxes[:, axis, 1]
+        length = high - low if periodic[axis] else np.array([high.max() - low.min()])
+        count = max(1, round(float(length[0]) / edge_um))
+        misfit = float(np.abs(length / (count * edge_um) - 1).max()) if periodic[axis] else 0.0
+        counts.append(count)
+        misfits.append(misfit if misfit > ROUNDING else 0.0)
+        corner.append(0.0 if periodic[axis] else float(low.min()))
+    return _PlaneGrid(tuple(counts), tuple(misfits), tuple(corner))
 
 
 def _slices(thickness_um: float, edge_um: float) -> int:
@@ -118,10 +165,10 @@ def paint_frame(particles: Particles, frame: int, thickness_um: float, grid: Gri
     thickness_um
         Height of the film's surface; slices with centres above it become void.
     grid
-        From :func:`choose_grid`. x and y wrap around by index where periodic, else spheres are clipped; z is clipped.
+        From :func:`choose_grid` or :func:`grid_of_series`. x and y wrap around by index where periodic, else spheres are clipped; z is clipped.
     """
     nz, ny, nx = grid.shape
-    corner = np.where(grid.periodic, particles.box[frame, :2, 0], particles.box[:, :2, 0].min(axis=0))
+    corner = np.where(grid.periodic, particles.box[frame, :2, 0], grid.corner_um)
     lengths = np.where(grid.periodic, particles.box[frame, :2, 1] - corner, [nx * grid.edge_um, ny * grid.edge_um])
     stretch = np.array([nx, ny]) * grid.edge_um / lengths if grid.misfit else np.ones(2)
     order = np.argsort(particles.phase, kind="stable")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.dumps import random_particles
 from workflow_scripts.calendering.settings import VoxelSettings
-from workflow_scripts.calendering.voxels import Grid, choose_grid, paint_frame
+from workflow_scripts.calendering.voxels import Grid, choose_grid, grid_of_series, paint_frame
 from workflow_scripts.common.errors import ContractError
 from workflow_scripts.common.phases import AM, CBD, VOID
 
@@ -165,3 +165,25 @@ def test_walls_cover_the_box_of_all_frames():
     chosen = choose_grid(particles, np.array([20.0, 20.0]), VoxelSettings(voxel_edge_um=0.5))
     assert chosen.shape[1:] == (40, 44) and chosen.periodic == (False, True)
     assert (paint_frame(particles, 1, 20.0, chosen).labels[20, 20, :3] != 0).any()
+
+
+@pytest.mark.parametrize(("size", "periodic"), [(20.2, (True, True)), (21.5, (True, True)), (20.0, (False, True))])
+def test_grid_of_a_series_is_the_one_it_was_voxelized_on(size, periodic):
+    particles = random_particles(3, 20, (20, 20, 20), periodic, frames=3)
+    box = particles.box.copy()
+    box[:, 0] = [[-1.0, size - 1], [-3.0, size - 3], [-1.0, size - 1]]
+    particles = replace(particles, box=box)
+    chosen = choose_grid(particles, np.full(3, 20.0), VoxelSettings(voxel_edge_um=1.0, largest_misfit=0.4))
+    again = grid_of_series(box, chosen.shape, 1.0, (False, periodic[1], periodic[0]))
+    assert again == chosen and (chosen.misfit > 0) == periodic[0]
+    # one frame taken out of the run, as a baseline does, is painted where the whole run's was
+    alone = replace(particles, **{name: getattr(particles, name)[:1] for name in ("x", "y", "z", "radius", "box")})
+    expected = paint_frame(particles, 0, 20.0, chosen).labels
+    assert np.array_equal(paint_frame(alone, 0, 20.0, again).labels, expected)
+
+
+def test_series_of_another_box_is_refused():
+    box = random_particles(3, 2, (20, 15, 30)).box
+    assert grid_of_series(box, (24, 15, 30), 1.0, (False, True, True)).shape == (24, 15, 30)
+    with pytest.raises(ContractError, match="15 x 30 voxels"):
+        grid_of_series(box, (24, 30, 15), 1.0, (False, True, True))
