@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..common.cli import program, run
-from ..common.errors import ConvergenceError
+from ..common.errors import CalandriaError
 from ..common.progress import progress
 from ..common.records import write_table
 from .options import named_files, read_all_series
@@ -63,8 +63,8 @@ def _rows(files: dict, settings: TransportSettings, communicator: Any) -> list[d
                             tolerance=settings.tolerance,
                             max_iterations=settings.max_iterations,
                         )
-                    except ConvergenceError as error:
-                        raise ConvergenceError(f"{name}, frame {index}, case {case}: {error.message}", hint=error.hint) from error
+                    except CalandriaError as error:
+                        raise type(error)(f"{name}, frame {index}, case {case}: {error.message}", hint=error.hint) from error
                     rows.append(
                         {
                             "order": (place, index, number, settings.series.axes.index(axis)),

@@ -89,11 +89,13 @@ def electrode(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Transport through the thickness is taken between the collector and this surface; for the lateral axes the slices above it
     are no part of the cross-section either. Void left below the surface does not conduct and stays in the box.
+    A frame without such a slice has no surface and is returned whole, so that an empty one ends as blocked.
 
     >>> electrode(np.array([[[0, 2]], [[4, 4]]], np.uint8)).shape
     (1, 1, 2)
     """
-    return labels[occupied_slices(labels)]
+    filled = occupied_slices(labels)
+    return labels[filled] if filled.stop else labels
 
 
 def tortuosity(
@@ -328,7 +330,7 @@ class _Solution:
             self._conjugate_gradients(gamma, scale, target)
 
     def _allowed_spread(self) -> float:
-        return max(0.1 * math.sqrt(self.tolerance), 10 * self.tolerance)
+        return 0.1 * math.sqrt(self.tolerance)
 
     def _give_up(self) -> None:
         value = self.energy * self.to_diffusivity

@@ -89,6 +89,28 @@ def test_solve_series_has_a_row_per_frame_and_case(folder, labels):
     assert rows[0]["percolates"] in ("true", "false")
 
 
+def test_an_empty_frame_is_blocked_not_an_error(folder, labels):
+    labels[1] = 4
+    labels[1, 0, 0, 0] = 2
+    frames = {"thickness_um": np.array([4.0, 0.4])}
+    write_labelled("series.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test", frames))
+    solve_series(["--settings", "settings.json", "--series", "one=series.zarr.zip", "--output", "rows.csv"])
+    empty = [row for row in read_table("rows.csv") if row["frame"] == "1"]
+    assert len(empty) == 2
+    for row in empty:
+        assert (row["percolates"], row["tortuosity_factor"]) == ("false", "")
+        assert number(row["relative_diffusivity"]) == number(row["conducting_fraction"]) == 0
+
+
+def test_an_error_names_series_frame_and_case(folder, labels, monkeypatch):
+    def failing(*_, **__):
+        raise ContractError("labels range from 0 to 300", hint="segment them")
+
+    monkeypatch.setattr("workflow_scripts.transport.solve_series.tortuosity", failing)
+    with pytest.raises(ContractError, match="one, frame 0, case pore: labels range"):
+        solve_series(["--settings", "settings.json", "--series", "one=series.zarr.zip", "--output", "rows.csv"])
+
+
 def test_measure_frames(folder, labels):
     measure_frames(["--series", "film=series.zarr.zip", "--output", "frames.csv"])
     first, second = read_table("frames.csv")
