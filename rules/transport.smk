@@ -33,7 +33,8 @@ rule solve_series:
         settings="<results>/settings/transport.json",
         series=lambda wildcards: list(series_files(wildcards).values()),
     output:
-        "<results>/transport/{origin}/{film}/cd{degree}/transport.csv",
+        table="<results>/transport/{origin}/{film}/cd{degree}/transport.csv",
+        record="<results>/transport/{origin}/{film}/cd{degree}/transport.json",
     log:
         "<logs>/transport/solve_series/{origin}_{film}_cd{degree}.log",
     benchmark:
@@ -51,14 +52,15 @@ rule solve_series:
         version=stage_version("transport"),
     shell:
         "python -m workflow_scripts.transport.solve_series"
-        " --settings {input.settings} --series {params.named:q} --output {output} 2> {log}"
+        " --settings {input.settings} --series {params.named:q} --output {output.table} 2> {log}"
 
 
 rule measure_frames:
     input:
         series=lambda wildcards: list(series_files(wildcards).values()),
     output:
-        "<results>/transport/{origin}/{film}/cd{degree}/frames.csv",
+        table="<results>/transport/{origin}/{film}/cd{degree}/frames.csv",
+        record="<results>/transport/{origin}/{film}/cd{degree}/frames.json",
     log:
         "<logs>/transport/measure_frames/{origin}_{film}_cd{degree}.log",
     benchmark:
@@ -75,4 +77,4 @@ rule measure_frames:
         named=named_series,
         version=stage_version("transport"),
     shell:
-        "python -m workflow_scripts.transport.measure_frames --series {params.named:q} --output {output} 2> {log}"
+        "python -m workflow_scripts.transport.measure_frames --series {params.named:q} --output {output.table} 2> {log}"

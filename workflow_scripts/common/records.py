@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import ContractError, InputFileError
+from .errors import ContractError, InputFileError, SettingsError
 from .files import existing_file, replacing, write_text
 
 
@@ -72,6 +72,47 @@ def read_table(path: str | os.PathLike) -> list[dict[str, str]]:
     """Read a CSV table with a header as a list of rows; lines that begin with # are passed over."""
     with open(existing_file(path, "table"), newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(line for line in stream if not line.startswith("#")))
+
+
+def record_path(table: str | os.PathLike) -> Path:
+    """Return where the record of a CSV table lies: beside it, same stem, suffix .json.
+
+    >>> str(record_path("results/frames.csv"))
+    'results/frames.json'
+    """
+    if Path(table).suffix == ".json":
+        raise SettingsError(f"the table {str(table)!r} would lie where its record does", hint="name the table *.csv")
+    return Path(table).with_suffix(".json")
+
+
+def write_recorded_table(
+    path: str | os.PathLike, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], made: Mapping[str, Any]
+) -> None:
+    """Write a table as :func:`write_table` does, and beside it how it was made.
+
+    Parameters
+    ----------
+    path
+        The table (CSV); the record goes to :func:`record_path`.
+    rows, columns
+        As in :func:`write_table`.
+    made
+        Record of ``common.provenance.provenance``; its key ``table_sha256`` becomes the table's digest.
+    """
+    beside = record_path(path)
+    write_table(path, rows, columns)
+    write_json(beside, {**made, "table_sha256": file_digest(path)})
+
+
+def read_table_record(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the record beside a table; raises InputFileError if there is none or if it tells of another table."""
+    record = read_json(record_path(path))
+    if not isinstance(record, dict) or record.get("table_sha256") != file_digest(path):
+        raise InputFileError(
+            f"{str(record_path(path))!r} is not the record of the table {str(path)!r}: its digest is another",
+            hint="delete both; the rule that makes them will run again",
+        )
+    return record
 
 
 def number(cell: str | None) -> float:

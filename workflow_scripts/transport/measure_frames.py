@@ -13,10 +13,10 @@ import numpy as np
 
 from ..common.cli import program, run
 from ..common.phases import PHASES
-from ..common.records import write_table
+from ..common.records import write_recorded_table
 from ..common.volumes import Labelled, volume_fractions
 from .interfaces import INTERFACES, count_interfaces
-from .options import named_files, read_all_series
+from .options import named_files, read_all_series, table_record
 
 COLUMNS = (
     "series",
@@ -51,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--series", nargs="+", required=True, metavar="NAME=FILE", help="series (.zarr.zip) and their names in the table"
     )
-    parser.add_argument("--output", required=True, help="table (CSV), one row per frame")
+    parser.add_argument("--output", required=True, help="table (CSV), one row per frame; its record goes beside it (.json)")
     options = parser.parse_args(arguments)
-    rows = [row for name, series in read_all_series(named_files(options.series)) for row in frame_rows(name, series)]
-    write_table(options.output, rows, COLUMNS)
+    files = named_files(options.series)
+    rows = [row for name, series in read_all_series(files) for row in frame_rows(name, series)]
+    write_recorded_table(options.output, rows, COLUMNS, table_record(files))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..common.errors import ContractError, SettingsError
-from ..common.volumes import Labelled, read_labelled
+from ..common.provenance import provenance
+from ..common.volumes import Labelled, open_labelled, read_labelled
+from .settings import TransportSettings
 
 
 def named_files(words: Sequence[str]) -> dict[str, Path]:
@@ -22,6 +25,17 @@ def named_files(words: Sequence[str]) -> dict[str, Path]:
             raise SettingsError(f"the series {name!r} is named twice", hint="give each series its own name")
         found[name] = Path(path)
     return found
+
+
+def table_record(files: dict[str, Path], settings: TransportSettings | None = None) -> dict[str, Any]:
+    """Return how a table of several series was made: the provenance, and which version of which stage made each series."""
+    made = provenance("transport", settings=settings.model_dump(mode="json") if settings else None, inputs=files)
+    made["series"] = {}
+    for name, path in files.items():
+        with open_labelled(path) as (_, facts):
+            before = facts.attributes.get("provenance", {})
+        made["series"][name] = {key: before.get(key) for key in ("stage", "stage_version")}
+    return made
 
 
 def read_all_series(files: dict[str, Path]) -> Iterator[tuple[str, Labelled]]:

@@ -13,8 +13,8 @@ from typing import Any
 from ..common.cli import program, run
 from ..common.errors import CalandriaError
 from ..common.progress import progress
-from ..common.records import write_table
-from .options import named_files, read_all_series
+from ..common.records import write_recorded_table
+from .options import named_files, read_all_series, table_record
 from .ranks import together, world
 from .settings import TransportSettings
 from .solver import TransportResult, as_row, electrode, tortuosity
@@ -30,19 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--series", nargs="+", required=True, metavar="NAME=FILE", help="series (.zarr.zip) and their names in the table"
     )
-    parser.add_argument("--output", required=True, help="table (CSV), one row per frame, case and axis")
+    parser.add_argument("--output", required=True, help="table (CSV), one row per frame, case and axis; its record (.json) beside it")
     parser.add_argument("--ranks", type=int, default=None, help="number of MPI ranks that the launcher promised; checked")
     options = parser.parse_args(arguments)
     communicator = world(options.ranks)
     settings = TransportSettings.from_slice(options.settings)
-    rows = together(communicator, lambda: _rows(named_files(options.series), settings, communicator))
+    files = named_files(options.series)
+    rows = together(communicator, lambda: _rows(files, settings, communicator))
     if communicator is not None:
         parts = communicator.gather(rows)
         if communicator.rank:
             return
         rows = [row for part in parts for row in part]
     rows.sort(key=lambda row: row.pop("order"))
-    write_table(options.output, rows, COLUMNS)
+    write_recorded_table(options.output, rows, COLUMNS, table_record(files, settings))
 
 
 def _rows(files: dict, settings: TransportSettings, communicator: Any) -> list[dict[str, Any]]:

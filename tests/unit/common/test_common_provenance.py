@@ -5,9 +5,17 @@ import numpy as np
 import pytest
 
 from workflow_scripts import __version__
-from workflow_scripts.common.errors import InputFileError
+from workflow_scripts.common.errors import InputFileError, SettingsError
 from workflow_scripts.common.provenance import operating_system, provenance, software_versions, stage_version
-from workflow_scripts.common.records import canonical_json, content_digest
+from workflow_scripts.common.records import (
+    canonical_json,
+    content_digest,
+    file_digest,
+    read_table,
+    read_table_record,
+    write_recorded_table,
+    write_table,
+)
 from workflow_scripts.common.seeds import derived_seed, generator
 
 
@@ -50,6 +58,26 @@ def test_equal_work_has_equal_provenance_without_clock_or_place(tmp_path):
         (tmp_path / name).write_text("same")
     first, second = (canonical_json(provenance("report", inputs={"file": tmp_path / name})) for name in ("one", "two"))
     assert first == second and str(tmp_path) not in first
+
+
+def test_a_table_and_its_record_belong_together(tmp_path):
+    table = tmp_path / "frames.csv"
+    write_recorded_table(table, [{"a": 1}], ["a"], provenance("transport"))
+    record = read_table_record(table)
+    assert read_table(table) == [{"a": "1"}] and record["table_sha256"] == file_digest(table)
+    assert {**record, "table_sha256": None} == {**provenance("transport"), "table_sha256": None}
+    write_table(table, [{"a": 2}], ["a"])
+    with pytest.raises(InputFileError, match=r"frames.json.* is not the record of the table"):
+        read_table_record(table)
+    (tmp_path / "frames.json").unlink()
+    with pytest.raises(InputFileError, match="does not exist"):
+        read_table_record(table)
+
+
+def test_a_table_is_not_written_over_its_record(tmp_path):
+    with pytest.raises(SettingsError, match="would lie where its record does"):
+        write_recorded_table(tmp_path / "frames.json", [], ["a"], {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_provenance_without_settings_and_inputs():

@@ -7,7 +7,7 @@ import pytest
 
 from workflow_scripts.cli import main as calandria
 from workflow_scripts.common.errors import CalandriaError, ContractError, DeviceError, SettingsError
-from workflow_scripts.common.records import number, read_json, read_table
+from workflow_scripts.common.records import content_digest, file_digest, number, read_json, read_table, read_table_record
 from workflow_scripts.common.volumes import Labelled, write_labelled
 from workflow_scripts.transport.measure_frames import main as measure_frames
 from workflow_scripts.transport.settings import TransportSettings
@@ -109,6 +109,19 @@ def test_an_error_names_series_frame_and_case(folder, labels, monkeypatch):
     monkeypatch.setattr("workflow_scripts.transport.solve_series.tortuosity", failing)
     with pytest.raises(ContractError, match="one, frame 0, case pore: labels range"):
         solve_series(["--settings", "settings.json", "--series", "one=series.zarr.zip", "--output", "rows.csv"])
+
+
+def test_tables_of_series_have_their_record_beside_them(folder, labels):
+    made = {"provenance": {"stage": "calendering", "stage_version": 7}}
+    write_labelled("made.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test", attributes=made))
+    words = ["--series", "film=made.zarr.zip", "--output"]
+    solve_series(["--settings", "settings.json", *words, "rows.csv"])
+    measure_frames([*words, "frames.csv"])
+    solved, measured = read_table_record("rows.csv"), read_table_record("frames.csv")
+    assert solved["settings_sha256"] == content_digest(read_json("settings.json")) and measured["settings_sha256"] is None
+    for record in (solved, measured):
+        assert record["stage"] == "transport" and record["inputs_sha256"] == {"film": file_digest("made.zarr.zip")}
+        assert record["series"] == {"film": {"stage": "calendering", "stage_version": 7}}
 
 
 def test_measure_frames(folder, labels):
