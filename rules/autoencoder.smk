@@ -29,7 +29,7 @@ rule list_mini_volumes:
 
 rule search_autoencoder:
     input:
-        settings="<results>/settings/autoencoder.json",
+        settings=STUDY.slice("autoencoder"),
         volumes=case_volumes,
     output:
         trials="<results>/autoencoder/{case}/search/trials.csv",
@@ -60,7 +60,7 @@ rule search_autoencoder:
 
 rule train_autoencoder:
     input:
-        settings="<results>/settings/autoencoder.json",
+        settings=STUDY.slice("autoencoder"),
         mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
         volumes=case_volumes,
         best=lambda wildcards: (
@@ -96,7 +96,7 @@ rule train_autoencoder:
 
 rule encode_mini_volumes:
     input:
-        settings="<results>/settings/autoencoder.json",
+        settings=STUDY.slice("autoencoder"),
         model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
         mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
         volumes=case_volumes,
@@ -125,7 +125,7 @@ rule encode_mini_volumes:
 
 rule evaluate_autoencoder:
     input:
-        settings="<results>/settings/autoencoder.json",
+        settings=STUDY.slice("autoencoder"),
         model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
         features="<results>/autoencoder/{case}/w{window}_s{stride}/features.csv",
         losses="<results>/autoencoder/{case}/w{window}_s{stride}/losses.csv",

@@ -3,7 +3,7 @@
 
 rule insert_particles:
     input:
-        settings="<results>/settings/calendering.json",
+        settings=STUDY.slice("calendering"),
     output:
         "<results>/calendering/{film}/inserted.data",
     log:
@@ -26,7 +26,7 @@ rule insert_particles:
 
 rule dry_film:
     input:
-        settings="<results>/settings/calendering.json",
+        settings=STUDY.slice("calendering"),
         inserted="<results>/calendering/{film}/inserted.data",
     output:
         "<results>/calendering/{film}/dried.data",
@@ -52,7 +52,7 @@ rule dry_film:
 # A replicate is the same dried film moved by rounding-size amounts: two of them show what can be predicted at all.
 rule perturb_film:
     input:
-        settings="<results>/settings/calendering.json",
+        settings=STUDY.slice("calendering"),
         dried=lambda wildcards: f"<results>/calendering/{STUDY.film(wildcards.film).replicate_of}/dried.data",
     output:
         "<results>/calendering/{film}/dried.data",
@@ -78,7 +78,7 @@ rule perturb_film:
 
 rule load_film:
     input:
-        settings="<results>/settings/calendering.json",
+        settings=STUDY.slice("calendering"),
         dried="<results>/calendering/{film}/dried.data",
     output:
         dumps="<results>/calendering/{film}/loading.lammpstrj.gz",
@@ -104,7 +104,7 @@ rule load_film:
 
 rule release_film:
     input:
-        settings="<results>/settings/calendering.json",
+        settings=STUDY.slice("calendering"),
         restarts="<results>/calendering/{film}/restarts.tar",
         dumps="<results>/calendering/{film}/loading.lammpstrj.gz",
         press="<results>/calendering/{film}/loading_press.csv",
@@ -133,7 +133,7 @@ rule release_film:
 # From here on a film made by LAMMPS and the user's own dumps go the same way.
 rule read_dumps:
     input:
-        settings="<results>/settings/calendering.json",
+        settings=STUDY.slice("calendering"),
         dumps=lambda wildcards: STUDY.dumps(wildcards.film, int(wildcards.degree)),
         press=lambda wildcards: STUDY.press(wildcards.film, int(wildcards.degree)),
     output:
@@ -160,7 +160,7 @@ rule read_dumps:
 
 rule voxelize_frames:
     input:
-        settings="<results>/settings/calendering.json",
+        settings=STUDY.slice("calendering"),
         particles="<results>/calendering/{film}/cd{degree}/particles.h5",
     output:
         "<results>/calendering/{film}/cd{degree}/frames.zarr.zip",

@@ -1,11 +1,12 @@
 # What all rules share: the study, its settings slices, the versions of the stages. No science.
+import json
 import sys
 from pathlib import Path
 
 from workflow_scripts.common.cli import prefer_own_programs
 from workflow_scripts.common.errors import CalandriaError
 from workflow_scripts.common.provenance import stage_version
-from workflow_scripts.common.study import read_study, write_slices
+from workflow_scripts.common.study import STAGES, read_study
 
 try:
     STUDY = read_study(config)
@@ -24,9 +25,6 @@ pathvars:
 # Rules say `python` and `mpiexec`: those of the environment that runs Snakemake, unless conda or a container brings its own.
 prefer_own_programs()
 
-# Each stage reads its own slice; a slice is rewritten only when it differs, so an edit re-runs only its stage.
-write_slices(STUDY, f"results/{STUDY.settings.name}/settings")
-
 
 wildcard_constraints:
     film="[a-z][a-z0-9_]*",
@@ -39,3 +37,27 @@ wildcard_constraints:
     window="[0-9]+",
     stride="[0-9]+",
     split="[a-z]+",
+
+
+# Each stage reads its own settings from a file named by their digest, so an edit re-runs that stage and no other.
+rule write_settings:
+    output:
+        "<results>/settings/{stage}-{digest}.json",
+    log:
+        "<logs>/common/write_settings/{stage}-{digest}.log",
+    benchmark:
+        "<benchmarks>/common/write_settings/{stage}-{digest}.tsv"
+    wildcard_constraints:
+        stage=STUDY.alternatives(STAGES),
+        digest="[0-9a-f]{16}",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        content=lambda wildcards: json.dumps(STUDY.section(wildcards.stage)),
+    shell:
+        "python -m workflow_scripts.common.write_settings --content {params.content:q} --output {output} 2> {log}"

@@ -40,7 +40,7 @@ SURROGATE_FIGURES = {
 
 rule tabulate_results:
     input:
-        settings="<results>/settings/report.json",
+        settings=STUDY.slice("report"),
         phases=[
             f"<results>/tomography/{sample}/phases.json" for sample in STUDY.samples
         ],
@@ -130,7 +130,7 @@ if REPORT_RUNS:
 
     rule draw_surrogate:
         input:
-            settings="<results>/settings/report.json",
+            settings=STUDY.slice("report"),
             metrics=[
                 f"<results>/surrogate/{film}/cd{degree}/metrics.csv"
                 for film, degree in REPORT_RUNS
@@ -175,7 +175,7 @@ if REPORT_RUNS:
 
 rule write_page:
     input:
-        settings="<results>/settings/report.json",
+        settings=STUDY.slice("report"),
         table="<results>/report/results.csv",
         figures=list(page_figures().values()),
     output:

@@ -8,7 +8,7 @@ FRAMES = [
 
 rule split_films:
     input:
-        settings="<results>/settings/surrogate.json",
+        settings=STUDY.slice("surrogate"),
         frames=FRAMES,
     output:
         "<results>/surrogate/split.json",
@@ -32,7 +32,7 @@ rule split_films:
 # The study's journal and checkpoints are no outputs: Snakemake deletes the outputs of a rule that fails.
 rule search_surrogate:
     input:
-        settings="<results>/settings/surrogate.json",
+        settings=STUDY.slice("surrogate"),
         split="<results>/surrogate/split.json",
         frames=FRAMES,
     output:
@@ -61,7 +61,7 @@ rule search_surrogate:
 
 rule train_surrogate:
     input:
-        settings="<results>/settings/surrogate.json",
+        settings=STUDY.slice("surrogate"),
         split="<results>/surrogate/split.json",
         frames=FRAMES,
         best=best_of_search,
@@ -92,7 +92,7 @@ rule train_surrogate:
 rule predict_frames:
     input:
         unpack(predictor_inputs),
-        settings="<results>/settings/surrogate.json",
+        settings=STUDY.slice("surrogate"),
         frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
     output:
         one_step="<results>/surrogate/{film}/cd{degree}/{predictor}_one_step.zarr.zip",
@@ -118,7 +118,7 @@ rule predict_frames:
 
 rule evaluate_predictions:
     input:
-        settings="<results>/settings/surrogate.json",
+        settings=STUDY.slice("surrogate"),
         frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
         predictions=lambda wildcards: list(prediction_files(wildcards).values()),
         transport="<results>/transport/surrogate/{film}/cd{degree}/transport.csv",

@@ -26,7 +26,7 @@ rule report_missing_source:
 rule import_volume:
     input:
         source=source_of,
-        settings="<results>/settings/tomography.json",
+        settings=STUDY.slice("tomography"),
     output:
         "<results>/tomography/{sample}/labels.zarr.zip",
     log:

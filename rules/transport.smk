@@ -4,7 +4,7 @@
 # The solver runs on MPI ranks: a profile sets launcher and ranks by the resources mpi and tasks.
 rule solve_diffusion:
     input:
-        settings="<results>/settings/transport.json",
+        settings=STUDY.slice("transport"),
         volume="<results>/tomography/{sample}/labels.zarr.zip",
     output:
         "<results>/transport/{sample}/{case}_{axis}.json",
@@ -30,7 +30,7 @@ rule solve_diffusion:
 
 rule solve_series:
     input:
-        settings="<results>/settings/transport.json",
+        settings=STUDY.slice("transport"),
         series=lambda wildcards: list(series_files(wildcards).values()),
     output:
         table="<results>/transport/{origin}/{film}/cd{degree}/transport.csv",

@@ -1,6 +1,5 @@
 """A study: the settings of all stages and the sample sheets that they name, read and checked as one."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from glob import glob
@@ -16,8 +15,7 @@ from ..surrogate.settings import SurrogateSettings
 from ..tomography.settings import SampleRow, TomographySettings, import_arguments
 from ..transport.settings import TransportSettings
 from .errors import InputFileError, SettingsError, nearest_name
-from .files import write_text
-from .records import canonical_json
+from .records import canonical_json, content_digest
 from .settings import Section, read_sheet
 
 STAGES = ("calendering", "tomography", "transport", "surrogate", "autoencoder", "report")
@@ -166,6 +164,14 @@ class Study:
         """Return the options of import_volume for a sample, quoted for a shell."""
         return import_arguments(self.samples[sample], self.settings.tomography)
 
+    def section(self, stage: str) -> dict[str, Any]:
+        """Return the settings of one stage as plain values."""
+        return dict(getattr(self.settings, stage).model_dump(mode="json"))
+
+    def slice(self, stage: str) -> str:
+        """Return the file that holds the settings of one stage; it is named by their digest, so an edit names another file."""
+        return f"<results>/settings/{stage}-{content_digest(self.section(stage))[:16]}.json"
+
     def case(self, name: str) -> CaseSettings:
         """Return a case study of the auto-encoder."""
         return self.settings.autoencoder.cases[name]
@@ -231,11 +237,3 @@ def schema_text() -> str:
     """Return the JSON schema of the settings of a study, for editors that check and complete config files."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudySettings.model_json_schema()}
     return canonical_json(schema)
-
-
-def write_slices(study: Study, folder: str | os.PathLike) -> None:
-    """Write each stage's settings to ``folder``/STAGE.json; a file whose content stays is left alone, with its date."""
-    for stage in STAGES:
-        path, text = Path(folder) / f"{stage}.json", canonical_json(getattr(study.settings, stage).model_dump(mode="json"))
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)

@@ -1,10 +1,11 @@
-import os
+import json
+import re
 
 import pytest
 
 from workflow_scripts.common.errors import InputFileError, SettingsError
-from workflow_scripts.common.records import read_json
-from workflow_scripts.common.study import STAGES, read_study, schema_text, write_slices
+from workflow_scripts.common.study import STAGES, read_study, schema_text
+from workflow_scripts.common.write_settings import main as write_settings
 
 FILMS = "film\tseed\treplicate_of\nf1\t1\t\nf2\t2\t\nf3\t3\t\nf3_again\t4\tf3\n"
 RUNS = "film\tcompression_degree_percent\tdumps\tpress\tlength_unit_um\nmine\t30\tdumps/*.dump\tpress.csv\t1e6\nmine\t20\tdumps\t\t\n"
@@ -161,25 +162,25 @@ def test_a_study_without_films_or_without_samples_is_one(study):
     assert study(films=None).surrogate_films == [] and study(samples="sample\tpath\tvoxel_edge_um\n").mini_volume_sets == []
 
 
-def test_slices_are_written_once_and_then_only_where_they_differ(study, tmp_path):
-    folder = tmp_path / "settings"
-    write_slices(study(), folder)
-    assert sorted(path.stem for path in folder.iterdir()) == sorted(STAGES)
-    for path in folder.iterdir():
-        os.utime(path, ns=(10**18, 10**18))
-    write_slices(study(), folder)
-    assert {path.stat().st_mtime_ns for path in folder.iterdir()} == {10**18}
-    write_slices(study(report={"figure_dpi": 200}), folder)
-    assert [path.stem for path in folder.iterdir() if path.stat().st_mtime_ns != 10**18] == ["report"]
-    assert read_json(folder / "report.json")["figure_dpi"] == 200
+def test_a_slice_is_named_by_its_content_so_that_it_never_holds_other_settings(study):
+    before, edited, back = study(), study(report={"figure_dpi": 200}), study()
+    assert [stage for stage in STAGES if before.slice(stage) != edited.slice(stage)] == ["report"]
+    assert all(before.slice(stage) == back.slice(stage) for stage in STAGES)
+    assert re.fullmatch(r"<results>/settings/report-[0-9a-f]{16}\.json", before.slice("report"))
 
 
 def test_a_slice_gives_back_its_section(study, tmp_path):
     found = study(autoencoder=cases(c=["one"]))
-    write_slices(found, tmp_path / "settings")
     for stage in STAGES:
+        write_settings(["--content", json.dumps(found.section(stage)), "--output", str(tmp_path / f"{stage}.json")])
         section = getattr(found.settings, stage)
-        assert type(section).from_slice(tmp_path / f"settings/{stage}.json") == section
+        assert type(section).from_slice(tmp_path / f"{stage}.json") == section
+
+
+def test_a_slice_is_json(tmp_path):
+    with pytest.raises(SettingsError, match="--content is not JSON"):
+        write_settings(["--content", "{", "--output", str(tmp_path / "slice.json")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_schema_does_not_depend_on_the_run():
