@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--series", nargs="+", required=True, metavar="NAME=FILE", help="series (.zarr.zip) and their names in the table"
     )
-    parser.add_argument("--output", required=True, help="table (CSV), one row per frame, case and axis; its record (.json) beside it")
+    parser.add_argument(
+        "--output", required=True, help="table (CSV), one row per frame, case and axis; its record (.json) beside it"
+    )
     parser.add_argument("--ranks", type=int, default=None, help="number of MPI ranks that the launcher promised; checked")
     options = parser.parse_args(arguments)
     communicator = world(options.ranks)
