@@ -33,6 +33,7 @@ rule search_autoencoder:
         volumes=case_volumes,
     output:
         trials="<results>/autoencoder/{case}/search/trials.csv",
+        record="<results>/autoencoder/{case}/search/trials.json",
         best="<results>/autoencoder/{case}/search/best.json",
         importance="<results>/autoencoder/{case}/search/importance.png",
     log:

@@ -1,4 +1,6 @@
 # Functions that tell rules their inputs and options; they look things up in the study and build paths. No science.
+# Tables of a run, each with the record of how it was made.
+TABLES = ("transport.csv", "transport.json", "frames.csv", "frames.json")
 
 
 def source_of(wildcards):
@@ -161,8 +163,8 @@ def every_artefact():
             for name in ("particles.h5", "frames.zarr.zip")
         ]
         made += [
-            f"<results>/transport/calendering/{film}/cd{degree}/{name}.csv"
-            for name in ("transport", "frames")
+            f"<results>/transport/calendering/{film}/cd{degree}/{name}"
+            for name in TABLES
         ]
     for sample in STUDY.samples:
         made += [
@@ -182,8 +184,8 @@ def every_artefact():
         ]
         made += [f"{folder}/metrics.csv"]
         made += [
-            f"<results>/transport/surrogate/{film}/cd{degree}/{name}.csv"
-            for name in ("transport", "frames")
+            f"<results>/transport/surrogate/{film}/cd{degree}/{name}"
+            for name in TABLES
         ]
     if REPORT_RUNS:
         made += ["<results>/surrogate/split.json"]
@@ -195,7 +197,7 @@ def every_artefact():
     made += [
         f"{folder}/{name}"
         for folder in SEARCHES.values()
-        for name in ("trials.csv", "best.json")
+        for name in ("trials.csv", "trials.json", "best.json")
     ]
     names = (
         "mini_volumes.csv",

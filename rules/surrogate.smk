@@ -37,6 +37,7 @@ rule search_surrogate:
         frames=FRAMES,
     output:
         trials="<results>/surrogate/search/trials.csv",
+        record="<results>/surrogate/search/trials.json",
         best="<results>/surrogate/search/best.json",
         importance="<results>/surrogate/search/importance.png",
     log:

@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data={name: [path] for name, path in volumes.items()},
         search=settings.search,
         device=settings.training.device,
+        value_name="mean squared error of the validation mini-volumes",
     )
     run_search(
         Path(options.directory),

@@ -49,6 +49,8 @@ class SearchDefinition:
         ``cpu`` or ``cuda``.
     direction
         ``minimize`` or ``maximize``.
+    value_name
+        What the value of a trial is, in words; it changes no trial.
     """
 
     name: str
@@ -60,6 +62,7 @@ class SearchDefinition:
     direction: str = "minimize"
     data_sha256: dict[str, list[str]] = field(default_factory=dict)
     study_name: str = ""
+    value_name: str = "value"
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import textwrap
 import warnings
 from typing import Any
 
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..common.files import replacing
 from ..common.provenance import provenance
-from ..common.records import write_json, write_table
+from ..common.records import write_json, write_recorded_table
 from .study import SearchDefinition
 
 MIN_TRIALS_FOR_IMPORTANCE = 4
@@ -40,25 +41,30 @@ def trial_rows(trials: list[FrozenTrial]) -> tuple[list[dict[str, Any]], list[st
     return rows, [*COLUMNS, *(f"parameter_{name}" for name in names)]
 
 
+def made_by(definition: SearchDefinition) -> dict[str, Any]:
+    """Return the provenance of a study's results: its settings, seed and the digests of the files that its trials read."""
+    made = provenance("search", settings=definition.settings, seed=definition.search.seed)
+    return made | {"inputs_sha256": definition.data_sha256}
+
+
 def best_record(study: optuna.Study, definition: SearchDefinition) -> dict[str, Any]:
     """Return the best completed trial with its parameters as ``suggest`` gave them, the counts and the provenance."""
     trials, best = study.get_trials(deepcopy=False), study.best_trial
     count = {state: sum(trial.state == state for trial in trials) for state in TrialState}
-    made = provenance("search", settings=definition.settings, seed=definition.search.seed)
-    made["inputs_sha256"] = definition.data_sha256
     return {
         "study": definition.study_name,
         "objective": definition.objective,
         "direction": definition.direction,
         "number": best.number,
         "value": best.value,
+        "value_name": definition.value_name,
         "seed": best.user_attrs["work"]["seed"],
         "parameters": best.user_attrs["work"]["parameters"],
         "n_complete": count[TrialState.COMPLETE],
         "n_pruned": count[TrialState.PRUNED],
         "n_failed": count[TrialState.FAIL],
         "search": definition.search.model_dump(exclude={"storage"}),  # a URL may hold a password
-        "provenance": made,
+        "provenance": made_by(definition),
     }
 
 
@@ -105,15 +111,17 @@ def _draw_history(axes: Axes, study: optuna.Study, direction: str) -> None:
     axes.step(steps, best, where="post", color="tab:red", label="best so far")
     if best and min(best) > 0 and max(t.value for t in trials if t.state == TrialState.COMPLETE) > 20 * min(best):
         axes.set_yscale("log")
-    axes.set(xlabel="trial", ylabel=f"value ({direction})", title="history")
+    axes.set(xlabel="trial", title="history")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize="small")
 
 
-def importance_figure(study: optuna.Study, direction: str) -> Figure:
+def importance_figure(study: optuna.Study, direction: str, value_name: str = "value") -> Figure:
     """Return the figure: values over trials on the left, parameter importances (or why there are none) on the right."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_history(left, study, direction)
+    left.set_ylabel("\n".join(textwrap.wrap(f"{value_name} ({direction})", 44)))
     found, remark = importances(study)
     right.set_title("importance of parameters (PED-ANOVA)")
     if not found:
@@ -134,8 +142,9 @@ def write_summary(
     best_path: str | os.PathLike,
     importance_path: str | os.PathLike,
 ) -> None:
-    """Write the table of trials, the record of the best one, and the figure; each whole or not at all."""
-    write_table(trials_path, *trial_rows(study.get_trials(deepcopy=False)))
+    """Write the table of trials with its record beside it, the record of the best one, and the figure; each whole or not at all."""
+    write_recorded_table(trials_path, *trial_rows(study.get_trials(deepcopy=False)), made_by(definition))
     write_json(best_path, best_record(study, definition))
     with replacing(importance_path) as unfinished:
-        importance_figure(study, definition.direction).savefig(unfinished, dpi=150, metadata={"Software": None})
+        figure = importance_figure(study, definition.direction, definition.value_name)
+        figure.savefig(unfinished, dpi=150, metadata={"Software": None})

@@ -2,6 +2,7 @@ import optuna
 import pytest
 
 from tests.helpers.searching import prepared, work_here
+from workflow_scripts.common.records import file_digest, read_json, read_table_record
 from workflow_scripts.search.summary import importance_figure, importances, trial_rows, write_summary
 
 
@@ -54,5 +55,9 @@ def test_rows_hold_every_trial_and_empty_cells_where_a_parameter_was_not_drawn(t
     first = {name: path.read_bytes() for name, path in paths.items()}
     write_summary(study, definition, **paths)
     assert {name: path.read_bytes() for name, path in paths.items()} == first
-    figure = importance_figure(study, "minimize")
+    record, best = read_table_record(tmp_path / "trials"), read_json(tmp_path / "best")
+    assert record["stage"] == "search" and record["table_sha256"] == file_digest(tmp_path / "trials")
+    assert best["provenance"]["settings_sha256"] == record["settings_sha256"] and best["value_name"] == "value"
+    figure = importance_figure(study, "minimize", "error of the toy")
+    assert figure.axes[0].get_ylabel() == "error of the toy (minimize)"
     assert "inaccurate" in figure.axes[1].get_xlabel()  # eight trials over two kinds of parameter sets
