@@ -81,7 +81,7 @@ class Particles:
     step
         (t) simulation steps.
     time_us
-        (t) times since the first frame, or None where the dump states none.
+        (t) times as the dump states them (in a run's file: since the first frame), or None where it states none.
     """
 
     x: NDArray[np.float64]
@@ -463,7 +463,7 @@ def assemble(frames: Iterable[Frame], settings: DumpSettings) -> Particles:
     box[:, 2] -= settings.collector_z_um
     times = None
     if all(frame.time is not None for frame in kept) and kept[0].units in TIME_US:
-        times = (np.array([frame.time for frame in kept]) - kept[0].time) * TIME_US[kept[0].units]
+        times = np.array([frame.time for frame in kept]) * TIME_US[kept[0].units]
     return Particles(
         *(np.ascontiguousarray(position[..., axis]) for axis in range(3)),
         np.stack(radii),

@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..common.errors import InputFileError
+from ..common.errors import ContractError, InputFileError
 from ..common.files import existing_file, replacing
 from .dumps import Particles
 from .press import Surface
 
-CONTRACT = "calandria-particles-1"
+CONTRACT = "calandria-particles-2"
 UNITS = {"x": "um", "y": "um", "z": "um", "radius": "um", "box": "um", "step": "1", "phase": "1", "id": "1"}
 
 
@@ -34,10 +34,22 @@ class Run:
 def write_run(
     path: str | os.PathLike, particles: Particles, surface: Surface, time_us: NDArray[np.float64], attributes: Mapping[str, Any]
 ) -> None:
-    """Write a run as HDF5, whole or not at all; attributes that are mappings become JSON texts."""
+    """Write a run as HDF5, whole or not at all; attributes that are mappings become JSON texts, None is left out.
+
+    Raises ContractError when a height is no finite number, or the film no thickness above 0.
+    """
     columns: dict[str, Any] = {name: getattr(particles, name) for name in ("x", "y", "z", "radius", "phase", "box", "step")}
     columns |= {"id": particles.identity, "time_us": time_us, "press_position_um": surface.press_position_um}
     columns |= {"thickness_um": surface.thickness_um, "compression_degree": surface.compression_degree}
+    for name in ("time_us", "press_position_um", "thickness_um", "compression_degree"):
+        bad = ~np.isfinite(columns[name]) | ((name == "thickness_um") & (columns[name] <= 0))
+        if bad.any():
+            frame = int(np.argmax(bad))
+            raise ContractError(
+                f"{name} is {columns[name][frame]:g} in frame {frame} of {bad.size}; expected a finite number"
+                + (" above 0" if name == "thickness_um" else ""),
+                hint="look at this frame's particles, and check collector_z_um, the press table and the label",
+            )
     if particles.molecule is not None:
         columns["molecule"] = particles.molecule
     facts = {
@@ -46,6 +58,10 @@ def write_run(
         "periodic": list(particles.periodic),
         "turn_frame": surface.turn,
         "surface_source": surface.source,
+        "press_is_estimated": surface.press_is_estimated,
+        "lowest_thickness_um": surface.lowest_um,
+        "lowest_thickness_source": surface.lowest_source,
+        "deepest_compression_degree": float(1 - surface.lowest_um / surface.thickness_um[0]),
     }
     with replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
         for name, column in columns.items():

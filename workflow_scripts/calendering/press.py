@@ -51,6 +51,12 @@ class Surface:
         Index of the last frame before the press turns.
     source
         How both were found, for humans.
+    press_is_estimated
+        Whether there was no press table.
+    lowest_um
+        Height of the surface at the press's lowest point, which may lie between two frames.
+    lowest_source
+        ``press table``, or ``frames`` where the lowest frame stands for the lowest point.
     """
 
     press_position_um: NDArray[np.float64]
@@ -58,6 +64,9 @@ class Surface:
     compression_degree: NDArray[np.float64]
     turn: int
     source: str
+    press_is_estimated: bool
+    lowest_um: float
+    lowest_source: str
 
 
 def read_press(path: str | Path, length_unit_um: float, collector_z_um: float) -> PressPath:
@@ -109,9 +118,11 @@ def find_surface(particles: Particles, press: PressPath | None, label: float) ->
 
     While loading, the press plane bounds the film (or the highest sphere, as long as the press is above it by a tenth of a radius). From the turn on the
     surface moves by the mean displacement of the spheres that carried the press in the last frame before the turn; single spheres that jump up do not count.
-    Without a table the press is estimated: it turns in the frame with the lowest top, where it stands at (1 - ``label``) of the first thickness;
-    before, it lies below the highest sphere by an imprint that grows with the square of the compression; afterwards it lies on the surface. Where that
-    imprint would be negative or above a fifth of the film (then the label is no thickness), the press lies on the highest sphere.
+
+    Without a table the press is estimated. It touches the film in the last frame before the highest sphere sinks, turns in the frame of the lowest top, and
+    stands there at (1 - ``label``) of the first thickness. Between them it sinks at constant speed, a motion that no frame's surface enters. Where that line
+    is no press (above the highest sphere, or below it by more than a fifth of the film) it follows the highest sphere while loading. After the turn it always
+    rises at the mean speed of loading: never on the film's surface, which a model that is given the press would then read.
 
     Parameters
     ----------
@@ -129,13 +140,11 @@ def find_surface(particles: Particles, press: PressPath | None, label: float) ->
     """
     top = (particles.z + particles.radius).max(axis=1)
     if press is None:
-        turn = int(np.argmin(top))
-        plane, source = _estimated_plane(top, turn, label)
+        plane, turn, source = _estimated_plane(top, float(np.median(particles.radius[0])), label)
+        lowest, lowest_source = np.inf, "frames"
     else:
-        clock, known = _clock(particles, press)
-        plane = np.interp(clock, known, press.position_um)
-        turn = int(np.argmin(plane))
-        source = "press table"
+        plane, turn, lowest = _tabled_plane(particles, press)
+        source = lowest_source = "press table"
         if np.any(plane[: turn + 1] <= 0) or np.any(plane[: turn + 1] < 0.5 * top[: turn + 1]):
             raise InputFileError(
                 f"the press lies at {plane[: turn + 1].min():.6g} um, far below the highest sphere at {top[turn]:.6g} um",
@@ -143,27 +152,48 @@ def find_surface(particles: Particles, press: PressPath | None, label: float) ->
             )
     size = float(np.median(particles.radius[turn]))
     thickness = np.where(plane - top > TOUCH * size, top, plane)
-    bottom = thickness[turn] - REACH * size
-    carriers = np.flatnonzero(particles.z[turn] + particles.radius[turn] >= bottom)
-    if turn + 1 < top.size:
-        moved = (particles.z[turn + 1 :, carriers] - particles.z[turn, carriers]).mean(axis=1)
-        later = thickness[turn] + moved
-        thickness[turn + 1 :] = np.minimum(later, plane[turn + 1 :]) if press is not None else later
-    if press is None:
-        plane[turn + 1 :] = thickness[turn + 1 :]
-    return Surface(plane, thickness, 1 - thickness / thickness[0], turn, source)
+    carriers = particles.z[turn] + particles.radius[turn] >= min(thickness[turn], top[turn]) - REACH * size
+    later = thickness[turn] + (particles.z[turn + 1 :, carriers] - particles.z[turn, carriers]).mean(axis=1)
+    thickness[turn + 1 :] = later if press is None else np.minimum(later, plane[turn + 1 :])
+    lowest = min(lowest, float(thickness.min()))
+    return Surface(plane, thickness, 1 - thickness / thickness[0], turn, source, press is None, lowest, lowest_source)
 
 
-def _estimated_plane(top: NDArray[np.float64], turn: int, label: float) -> tuple[NDArray[np.float64], str]:
-    """Return the press plane (t) from the highest spheres ``top`` (t), and how it was found."""
-    imprint = top[turn] - (1 - label) * top[0]
-    if turn == 0 or not 0 <= imprint <= DEEPEST_IMPRINT * top[turn]:
-        return top.copy(), "estimated: highest sphere until the turn (frame of the lowest top), then the film surface"
-    progress = np.clip((top[0] - top) / (top[0] - top[turn]), 0, 1)
-    return top - imprint * progress**2, (
-        "estimated: highest sphere less an imprint that grows with the square of the compression, so that the label is met at the turn"
-        " (frame of the lowest top), then the film surface"
-    )
+def _tabled_plane(particles: Particles, press: PressPath) -> tuple[NDArray[np.float64], int, float]:
+    """Return the press plane (t), the last frame before it turns, and its lowest height from the first frame to the last, frames or not."""
+    clock, known = _clock(particles, press)
+    plane = np.interp(clock, known, press.position_um)
+    between = (known >= clock[0]) & (known <= clock[-1])
+    moments, heights = np.append(clock, known[between]), np.append(plane, press.position_um[between])
+    lowest = float(heights.min())
+    interval = clock[1] - clock[0] if clock.size > 1 else 0.0
+    turn = int(np.searchsorted(clock, moments[heights == lowest].max() + 1e-6 * interval, side="right")) - 1
+    return plane, turn, lowest
+
+
+def _estimated_plane(top: NDArray[np.float64], size: float, label: float) -> tuple[NDArray[np.float64], int, str]:
+    """Return the press plane (t) from the highest spheres ``top`` (t) of a film of radii ``size``, the last frame before it turns, and how it was found."""
+    turn, frames = int(np.argmin(top)), np.arange(top.size)
+    touch = max(int(np.argmax(top < top[0] - REACH * size)) - 1, 0)
+    if turn <= touch:
+        return (
+            np.full_like(top, top[turn]),
+            turn,
+            "estimated: no loading in the frames; the press rests on the highest sphere of the lowest frame",
+        )
+    plane = top[0] * (1 - label * (frames - touch) / (turn - touch))
+    imprint = (top - plane)[touch : turn + 1]
+    source = "estimated: constant speed from the highest sphere of the first frame to the label's height in the frame of the lowest top"
+    if imprint.min() < -TOUCH * size or np.any(imprint > DEEPEST_IMPRINT * top[touch : turn + 1]):
+        source = "estimated: highest sphere until the frame of the lowest top"
+        deepest = top[turn] - (1 - label) * top[0]
+        plane = np.minimum.accumulate(top)
+        if 0 <= deepest <= DEEPEST_IMPRINT * top[turn]:
+            plane -= deepest * ((top[0] - plane) / (top[0] - top[turn])) ** 2
+            source += ", less an imprint that grows with the square of the compression, so that the label is met there"
+    speed = (plane[touch] - plane[turn]) / (turn - touch)
+    plane[turn + 1 :] = plane[turn] + speed * (frames[turn + 1 :] - turn)
+    return plane, turn, source + "; then up at the mean speed of loading"
 
 
 def _clock(particles: Particles, press: PressPath) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -197,7 +227,7 @@ def frame_times(
     if frame_interval_us is not None:
         return frame_interval_us * np.arange(steps.size), "settings: frame_interval_us"
     if particles.time_us is not None:
-        return particles.time_us, "dump: ITEM: TIME"
+        return particles.time_us - particles.time_us[0], "dump: ITEM: TIME"
     if press is not None and press.step is not None and press.time_us is not None:
         times = np.interp(steps, press.step, press.time_us)
         return times - times[0], "press table"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..common.cli import program, run
+from ..common.errors import SettingsError
 from ..common.progress import progress
 from ..common.provenance import provenance
 from .dumps import assemble, dump_files, length_unit, read_frames
@@ -28,9 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--press", help="CSV of the press: step or time_us, and z_press (dump unit) or press_position_um")
     parser.add_argument("--film", required=True, help="name of the film")
     parser.add_argument("--compression-degree-percent", required=True, type=int, help="label of the compression degree, per cent")
+    parser.add_argument("--replicate-of", help="film of which this one is a replicate, which is kept out of training")
     parser.add_argument("--output", required=True, help="HDF5 file to write")
     options = parser.parse_args(arguments)
 
+    if options.replicate_of == options.film:
+        raise SettingsError(
+            f"film {options.film!r} is said to replicate itself", hint="name the film that it replicates, or none"
+        )
     settings = CalenderingSettings.from_slice(options.settings)
     rules = settings.dumps_of(options.film, options.compression_degree_percent)
     files = dump_files(options.dumps)
@@ -45,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     times, time_source = frame_times(particles, press, rules.frame_interval_us, settings.motion.timestep_us)
     attributes = {
         "film": options.film,
+        "replicate_of": options.replicate_of,
         "compression_degree_percent": options.compression_degree_percent,
         "frame_interval_us": float(times[1] - times[0]) if times.size > 1 else 0.0,
         "time_source": time_source,
-        "deepest_compression_degree": float(surface.compression_degree.max()),
         "source": f"DEM dumps {Path(options.dumps[0]).name}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""),
         "provenance": provenance(
             "calendering",

@@ -22,6 +22,9 @@ FACTS = (
     "frame_interval_us",
     "turn_frame",
     "surface_source",
+    "press_is_estimated",
+    "lowest_thickness_um",
+    "lowest_thickness_source",
     "time_source",
     "deepest_compression_degree",
 )
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in ("porosity", "overlap_loss_cbd", "overlap_loss_am", "cut_loss")
     }
     attributes = {name: dem.attributes[name] for name in FACTS} | {
+        **{name: dem.attributes[name] for name in ("replicate_of",) if name in dem.attributes},
         "box_misfit": grid.misfit,
         "particles_provenance": dem.attributes["provenance"],
         "provenance": provenance("calendering", settings=settings.model_dump(), inputs={"particles": options.particles}),

@@ -19,8 +19,9 @@ from workflow_scripts.calendering import (
     voxelize_frames,
 )
 from workflow_scripts.calendering.films import read_data
-from workflow_scripts.calendering.particles import read_run_file
-from workflow_scripts.common.errors import InputFileError
+from workflow_scripts.calendering.particles import read_run_file, write_run
+from workflow_scripts.calendering.press import Surface
+from workflow_scripts.common.errors import ContractError, InputFileError, SettingsError
 from workflow_scripts.common.volumes import read_labelled
 
 TINY = {
@@ -84,6 +85,59 @@ def test_dumps_become_a_labelled_series(made):
     facts = series.attributes
     assert (facts["film"], facts["compression_degree_percent"], facts["frame_interval_us"]) == ("one", 20, 25.0)
     assert facts["provenance"]["inputs_sha256"].keys() == {"particles"}
+
+
+def test_lowest_point_and_relation_go_with_the_series(tmp_path):
+    write_loading(tmp_path)
+    settings = slice_of(tmp_path, {"voxels": {"voxel_edge_um": 0.25}})
+    table = (tmp_path / "press.csv").read_text().replace("2500,", "2250,112.5,7.75\n2500,")
+    (tmp_path / "press.csv").write_text(table)
+    read_dumps.main([*arguments("read_dumps", settings, tmp_path), "--replicate-of", "two"])
+    voxelize_frames.main(arguments("voxelize_frames", settings, tmp_path))
+    for facts in (read_run_file(tmp_path / "particles.h5").attributes, read_labelled(tmp_path / "frames.zarr.zip").attributes):
+        assert facts["replicate_of"] == "two" and facts["press_is_estimated"] is False
+        assert (facts["lowest_thickness_um"], facts["lowest_thickness_source"]) == (7.75, "press table")
+        assert facts["deepest_compression_degree"] == pytest.approx(0.225, abs=1e-3)
+    with pytest.raises(SettingsError, match="replicate itself"):
+        read_dumps.main([*arguments("read_dumps", settings, tmp_path), "--replicate-of", "one"])
+
+
+def test_estimated_press_is_told(tmp_path):
+    write_loading(tmp_path)
+    settings = slice_of(tmp_path, {"voxels": {"voxel_edge_um": 0.25}})
+    named = arguments("read_dumps", settings, tmp_path)
+    index = named.index("--press")
+    read_dumps.main(named[:index] + named[index + 2 :])
+    voxelize_frames.main(arguments("voxelize_frames", settings, tmp_path))
+    series = read_labelled(tmp_path / "frames.zarr.zip")
+    assert series.attributes["press_is_estimated"] is True and series.attributes["lowest_thickness_source"] == "frames"
+    assert series.attributes["lowest_thickness_um"] == series.frames["thickness_um"].min()
+    assert "replicate_of" not in series.attributes
+    assert (series.frames["press_position_um"][5:] > series.frames["thickness_um"][5:] + 0.3).all()
+
+
+def test_dumps_whose_clock_does_not_begin_at_zero_meet_a_table_of_times(tmp_path):
+    dump, press = write_loading(tmp_path)
+    heads = [f"ITEM: UNITS\nmicro\nITEM: TIME\n{100 + 25 * frame}\nITEM: TIMESTEP\n" for frame in range(7)]
+    first, *frames = dump.read_text().split("ITEM: TIMESTEP\n")
+    dump.write_text(first + "".join(head + frame for head, frame in zip(heads, frames, strict=True)))
+    heights = [12, 12, 11, 10.5, 10, 9.5, 9, 8.5, 8, 8.5, 9, 9.5]
+    press.write_text("time_us,z_press\n" + "".join(f"{25 * row},{height}\n" for row, height in enumerate(heights)))
+    read_dumps.main(arguments("read_dumps", slice_of(tmp_path, {}), tmp_path))
+    run = read_run_file(tmp_path / "particles.h5")
+    assert np.allclose(run.press_position_um, [10, 9.5, 9, 8.5, 8, 8.5, 9]) and np.allclose(run.time_us, np.arange(7) * 25)
+
+
+def test_run_without_a_surface_is_not_written(made):
+    folder, _ = made
+    run = read_run_file(folder / "particles.h5")
+    for thickness, told in ((np.nan, "thickness_um is nan in frame 5 of 7"), (0.0, "above 0")):
+        heights = run.thickness_um.copy()
+        heights[5] = thickness
+        surface = Surface(run.press_position_um, heights, run.compression_degree, 4, "", False, 8.0, "frames")
+        with pytest.raises(ContractError, match=told):
+            write_run(folder / "bad.h5", run.particles, surface, run.time_us, {})
+        assert not (folder / "bad.h5").exists()
 
 
 def test_same_dumps_give_the_same_bytes(made):

@@ -115,11 +115,11 @@ def test_units_and_times_become_um_and_us(tmp_path):
     box = [[value * 1e-6 for value in side] for side in BOX]
     texts = [dump_text(step, columns_of(**metres), box=box, units="si", time=step * 1e-9) for step in (100, 200)]
     run = run_of(tmp_path, *texts)
-    assert np.allclose(run.radius[0], [0.5, 1.5, 0.75]) and np.allclose(run.time_us, [0, 0.1])
+    assert np.allclose(run.radius[0], [0.5, 1.5, 0.75]) and np.allclose(run.time_us, [0.1, 0.2])
     run = run_of(
         tmp_path, texts[0], dump_text(200, columns_of(**metres), box=box, time=2e-7)
     )  # LAMMPS states units once per file
-    assert np.allclose(run.time_us, [0, 0.1]) and np.allclose(run.box[1], BOX)
+    assert np.allclose(run.time_us, [0.1, 0.2]) and np.allclose(run.box[1], BOX)
     bare = [dump_text(step, columns_of(**metres), box=box) for step in (0, 1)]
     assert np.allclose(run_of(tmp_path, *bare, rules=DumpSettings(length_unit_um=1e6)).x[0], [1, 4, 7.5])
     assert run_of(tmp_path, *two_frames()).time_us is None

@@ -1,4 +1,5 @@
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,15 +29,89 @@ def test_press_plane_bounds_the_film_and_carriers_lift_it_after_the_turn(loaded)
 
 def test_without_a_table_the_press_is_estimated(loaded):
     surface = find_surface(loaded[0], None, 0.2)
-    assert surface.turn == 4 and surface.source.startswith("estimated")
-    assert np.allclose(surface.thickness_um, TRUE, atol=2e-3) and np.allclose(surface.press_position_um, TRUE, atol=2e-3)
+    assert surface.turn == 4 and "constant speed" in surface.source and surface.press_is_estimated
+    assert np.allclose(surface.thickness_um, TRUE, atol=2e-3)
+    assert np.allclose(surface.press_position_um, [10, 9.5, 9, 8.5, 8, 8.5, 9], atol=2e-3)
+    assert (surface.lowest_source, surface.lowest_um) == ("frames", surface.thickness_um.min())
+
+
+def test_estimated_press_reads_no_surface_after_the_turn(loaded):
+    particles = loaded[0]
+    before = find_surface(particles, None, 0.2)
+    particles.z[5:] -= 0.05  # the film springs back less
+    after = find_surface(particles, None, 0.2)
+    assert np.array_equal(before.press_position_um, after.press_position_um)
+    assert np.allclose(before.thickness_um[5:] - after.thickness_um[5:], 0.05)
+    particles.z[2] -= 0.05  # nor does a frame under a press of constant speed tell where the press is
+    assert np.array_equal(before.press_position_um, find_surface(particles, None, 0.2).press_position_um)
+
+
+def test_estimated_press_touches_the_film_when_it_begins_to_sink(loaded):
+    particles = loaded[0]
+    for frame in (4, 3, 2, 1):
+        particles.z[frame] = particles.z[frame - 1]
+    particles.z[5:] = particles.z[:2]  # frames 0, 0, 1, 2, 3, 0, 1: two frames without contact, lowest at 8.5
+    surface = find_surface(particles, None, 0.15)
+    assert np.allclose(surface.press_position_um, [10.5, 10, 9.5, 9, 8.5, 9, 9.5], atol=2e-3)
+    assert np.allclose(surface.thickness_um[:5], [10, 10, 9.5, 9, 8.5], atol=2e-3)
 
 
 def test_imprint_of_the_press_is_taken_from_the_label(loaded):
     surface = find_surface(loaded[0], None, 0.25)
-    assert surface.thickness_um[4] == pytest.approx(7.5, abs=1e-3) and "imprint" in surface.source
-    assert surface.thickness_um[2] == pytest.approx(9 - 0.5 * 0.25, abs=1e-3)
+    assert np.allclose(surface.press_position_um, [10, 9.375, 8.75, 8.125, 7.5, 8.125, 8.75], atol=2e-3)
+    assert surface.thickness_um[4] == pytest.approx(7.5, abs=1e-3)
     assert np.allclose(find_surface(loaded[0], None, 0.6).thickness_um, TRUE, atol=2e-3)  # no film is pressed in by half
+
+
+def test_estimated_press_of_changing_speed_follows_the_film_until_the_turn(loaded):
+    particles = loaded[0]
+    particles.z[1:3] = particles.z[[3, 4]]  # 10, 8.5, 8, 8.5, 8
+    particles.z[3] = particles.z[2]
+    surface = find_surface(particles, None, 0.25)
+    assert surface.turn == 2 and np.allclose(surface.press_position_um[:3], [10, 8.5 - 0.5 * (1.5 / 2) ** 2, 7.5], atol=2e-3)
+    assert np.allclose(np.diff(surface.press_position_um)[2:], 1.25, atol=2e-3) and "imprint" in surface.source
+    label_of_another = find_surface(particles, None, 0.05)
+    assert np.allclose(label_of_another.press_position_um[:3], [10, 8.5, 8], atol=2e-3)
+
+
+def test_press_of_a_film_that_is_only_released_rests(loaded):
+    particles = loaded[0]
+    particles.z[:] = particles.z[[4, 4, 4, 5, 5, 6, 6]]
+    surface = find_surface(particles, None, 0.2)
+    assert surface.turn == 0 and np.allclose(surface.press_position_um, 8, atol=2e-3) and "no loading" in surface.source
+
+
+@pytest.mark.parametrize("turn_step", [1875, 2000, 2125])
+def test_press_that_turns_between_frames(loaded, turn_step):
+    particles = loaded[0]
+    steps = np.arange(0, 3001, 25)
+    path = PressPath(steps, None, 10 - 0.001 * np.minimum(steps, 2 * turn_step - steps))
+    particles.z[4:] = particles.z[3] + path.position_um[steps == 2000] - 8.5
+    surface = find_surface(particles, path, 0.2)
+    assert surface.turn == turn_step // 500
+    assert surface.lowest_um == pytest.approx(10 - 0.001 * turn_step) and surface.lowest_source == "press table"
+    assert surface.lowest_um <= surface.thickness_um.min() and not surface.press_is_estimated
+
+
+def test_lowest_point_is_sought_between_the_frames_only(loaded):
+    particles, press = loaded
+    longer = PressPath(np.append(press.step, 9000), None, np.append(press.position_um, 1.0))
+    assert find_surface(particles, longer, 0.2).lowest_um == pytest.approx(8.0)
+
+
+def test_standing_press_turns_when_it_rises(loaded):
+    particles, press = loaded
+    particles.z[5] = particles.z[4]
+    standing = PressPath(press.step, None, np.array([10, 9.5, 9, 8.5, 8, 8, 8.5]))
+    assert find_surface(particles, standing, 0.2).turn == 5
+
+
+def test_press_slightly_above_the_film_at_the_turn(loaded):
+    particles, press = loaded
+    size = np.median(particles.radius[4])
+    surface = find_surface(particles, PressPath(press.step, None, press.position_um + 0.05 * size), 0.2)
+    assert np.isfinite(surface.thickness_um).all()
+    assert np.allclose(surface.thickness_um[4:], np.array(TRUE[4:]) + 0.05 * size, atol=2e-3)
 
 
 def test_a_sphere_that_jumps_up_does_not_lift_the_film(loaded):
@@ -86,6 +161,18 @@ def test_table_of_another_run_is_refused(loaded):
         find_surface(particles, PressPath(None, press.time_us, press.position_um), 0.2)
     with pytest.raises(InputFileError, match="far below"):
         find_surface(particles, PressPath(press.step, None, press.position_um * 1e-3), 0.2)
+
+
+def test_table_of_times_is_matched_with_the_clock_of_the_dumps(loaded):
+    particles, press = loaded
+    for begin in (0.0, 300.0):
+        late = replace(particles, time_us=press.time_us + begin)
+        table = PressPath(None, press.time_us + begin, press.position_um)
+        assert np.allclose(find_surface(late, table, 0.2).press_position_um, press.position_um)
+        assert np.allclose(frame_times(late, table, None, 0.05)[0], np.arange(7) * 25)
+    late = replace(particles, time_us=np.array([50.0, 75, 100, 125, 150, 175, 200]))
+    whole = PressPath(None, np.arange(0, 301, 25.0), np.interp(np.arange(0, 301, 25.0), [0, 50, 150, 300], [11, 10, 8, 11]))
+    assert np.allclose(find_surface(late, whole, 0.2).press_position_um, press.position_um)
 
 
 def test_times_come_from_the_nearest_source(loaded):
