@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..common.errors import ContractError
 from ..common.phases import AM, CBD, ELECTRODE, PORE, VOID
 from .settings import PaperSettings, PressUnetSettings
-from .windows import Window
+from .windows import PressColumns, Window
 
 ACTIVATIONS = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "mish": nn.Mish, "tanh": nn.Tanh,
@@ -48,16 +48,18 @@ class Batch:
 def stack_windows(
     windows: Sequence[Window], voxel_edge_um: float, periodic: tuple[bool, bool, bool], device: torch.device | str = "cpu"
 ) -> Batch:
-    """Stack windows; where some have fewer following frames, all are cut to the fewest."""
-    n = min(len(window.labels) for window in windows)
+    """Stack windows of the same number of frames; raises ContractError when they differ."""
+    lengths = sorted({len(window.labels) for window in windows})
+    if len(lengths) != 1:
+        raise ContractError(f"windows of {lengths} frames cannot be stacked", hint="stack windows of as many steps together")
 
     def column(values: list) -> Tensor:
         return torch.tensor(np.array(values), dtype=torch.float32, device=device)
 
     return Batch(
-        torch.from_numpy(np.stack([window.labels[:n] for window in windows])).to(device),
-        column([window.press_position_um[:n] for window in windows]),
-        column([window.thickness_um[:n] for window in windows]),
+        torch.from_numpy(np.stack([window.labels for window in windows])).to(device),
+        column([window.press_position_um for window in windows]),
+        column([window.thickness_um for window in windows]),
         column([window.first_um for window in windows]),
         column([window.lowest_um for window in windows]),
         voxel_edge_um,
@@ -236,24 +238,23 @@ class PressUnet(nn.Module):
         share = torch.sigmoid(self.recovery(torch.stack(facts, dim=1) / first[:, None]))[:, 0]
         return torch.where(gap > 0, now + gap * share, next_press)
 
-    def fit_recovery(self, batch: Batch, steps: int = 400) -> float:
-        """Fit the share of the gap that a released film takes, on windows whose labels are not read; return the error in voxels.
+    def fit_recovery(self, windows: Sequence[PressColumns], voxel_edge_um: float, steps: int = 400) -> float:
+        """Fit the share of the gap that a released film takes to the first following frame of each window; return the error in voxels.
 
         These are a few numbers per window, so hundreds of full steps cost less than one step of the volume.
         """
         n, optimizer = self.lag_window, torch.optim.Adam(self.recovery.parameters(), lr=0.02)
-        truth, next_press = batch.thickness_um[:, n], batch.press_um[:, n]
-        released = next_press > batch.thickness_um[:, n - 1]
-        if not released.any():
+        released = [one for one in windows if one.press_position_um[n] > one.thickness_um[n - 1]]
+        if not released:
             return 0.0
-        lag = (
-            batch.press_um[released, :n],
-            batch.thickness_um[released, :n],
-            batch.first_um[released],
-            batch.lowest_um[released],
+        device = self.head.weight.device
+        press, thickness, first, lowest = (
+            torch.tensor(np.array(values), dtype=torch.float32, device=device)
+            for values in zip(*((one.press_position_um[: n + 1], one.thickness_um[: n + 1], *one[2:]) for one in released))
         )
         for _ in range(steps):
-            error = (self._recovered(*lag, next_press[released]) - truth[released]) / batch.voxel_edge_um
+            found = self._recovered(press[:, :n], thickness[:, :n], first, lowest, press[:, n])
+            error = (found - thickness[:, n]) / voxel_edge_um
             loss = (error**2).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -327,21 +328,24 @@ class PressUnet(nn.Module):
         return labels, thickness, self.advance(state, logits.float(), next_press_um, thickness)
 
     def window_loss(self, batch: Batch) -> Tensor:
-        """Return the cross-entropy per voxel of the film plus the squared error of the released thickness in voxels.
+        """Return the cross-entropy per voxel of the film plus 0.1 times the squared error of the released thickness in voxels.
 
-        Phases are learned at the true next thickness, so that errors of thickness do not blur them.
+        It is the mean over windows, whatever they are batched with. Phases are learned at the true next thickness, so that errors
+        of thickness do not blur them.
         """
-        # slices above the thickest frame are void in all of them and cost time only
-        height = min(int(batch.thickness_um.max() / batch.voxel_edge_um) + 2, batch.labels.shape[2])
-        batch = replace(batch, labels=batch.labels[:, :, :height])
+        if self.training:  # slices above the thickest frame are void in all of them and cost time only
+            height = min(int(batch.thickness_um.max() / batch.voxel_edge_um) + 2, batch.labels.shape[2])
+            batch = replace(batch, labels=batch.labels[:, :, :height])
         state, losses = self.start(batch), []
         for step in range(self.lag_window, batch.labels.shape[1]):
             press, thickness = batch.press_um[:, step], batch.thickness_um[:, step]
             logits = self(state, press, thickness)
             truth = batch.labels[:, step].long()
-            truth = torch.where(truth == VOID, -100, truth)
+            film = truth != VOID
+            entropy = functional.cross_entropy(logits.float(), truth.where(film, -100), ignore_index=-100, reduction="none")
             error = (self.next_thickness(state, press) - thickness) / batch.voxel_edge_um
-            losses.append(functional.cross_entropy(logits.float(), truth, ignore_index=-100) + 0.1 * (error**2).mean())
+            voxels = film.sum(dim=(1, 2, 3)).clamp(min=1)
+            losses.append((entropy.sum(dim=(1, 2, 3)) / voxels + 0.1 * error**2).mean())
             if step + 1 < batch.labels.shape[1]:
                 state = self.advance(state, logits.float(), press, thickness)
         return torch.stack(losses).mean()

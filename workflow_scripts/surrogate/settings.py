@@ -15,7 +15,7 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class TrainingSettings(Section):
-    """How one architecture is trained."""
+    """How a network is trained."""
 
     epochs: int = Field(default=3, ge=1, le=100_000)
     """Passes through the distinct training windows at most."""
@@ -29,12 +29,17 @@ class TrainingSettings(Section):
     """Decoupled weight decay of Adam."""
     patience: int = Field(default=1000, ge=1, le=100_000)
     """Epochs without a lower validation loss after which training stops."""
+
+
+class PressUnetTraining(TrainingSettings):
+    """How press_unet is trained."""
+
     rollout_steps: int = Field(default=2, ge=1, le=16)
-    """Frames in a row that the network predicts from its own output inside the loss (press_unet only)."""
+    """Frames in a row that the network predicts from its own output inside the loss; never a frame that is kept for validation or test."""
     crop_voxels: int | None = Field(default=24, ge=8, le=4096)
-    """press_unet learns from random blocks of at most so many voxels in x and y, over the full height; null: from whole frames."""
+    """It learns from random blocks of at most so many voxels in x and y, over the full height; null: from whole frames."""
     augment: bool = True
-    """Whether press_unet sees windows flipped and, at periodic sides, shifted in x and y."""
+    """Whether it sees windows flipped and, at periodic sides, shifted in x and y."""
 
 
 class PressUnetSettings(Section):
@@ -48,7 +53,7 @@ class PressUnetSettings(Section):
     """Activation after each convolution."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of channels dropped at the coarsest level while training."""
-    training: TrainingSettings = TrainingSettings()
+    training: PressUnetTraining = PressUnetTraining()
     """How it is trained."""
 
 
@@ -70,7 +75,7 @@ class PaperSettings(Section):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of units dropped after the last convolution while training."""
     training: TrainingSettings = TrainingSettings(
-        epochs=25, batch_size=8, learning_rate=1e-3, final_learning_rate_fraction=1.0, patience=25, augment=False
+        epochs=25, batch_size=8, learning_rate=1e-3, final_learning_rate_fraction=1.0, patience=25
     )
     """How it is trained; 1,000 epochs in the paper."""
 
@@ -90,13 +95,13 @@ class SplitSettings(Section):
     kind: Literal["film", "paper"] = "film"
     """`film`: whole films are held out. `paper`: single degrees of trained films too; that leaks, because loading frames are shared."""
     validation_films: list[str] = []
-    """Films that choose the best epoch. Empty: a share of the training windows does, see validation_fraction."""
+    """Films that choose the best epoch. Empty: blocks of frames of the training films do, see validation_fraction."""
     test_films: list[str] = ["film_3"]
     """Films that training never sees."""
     held_out: list[HeldOut] = []
     """For kind `paper`: the table of held-out degrees per film (Table 2 of the paper)."""
     validation_fraction: float = Field(default=0.15, gt=0, lt=0.9)
-    """Share of the distinct training windows that choose the best epoch where no validation film is named."""
+    """Where no validation film is named: share of the training frames that choose the best epoch, in blocks of lag_window frames."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
@@ -189,3 +194,7 @@ class SurrogateSettings(Section):
     def architecture(self, name: str) -> PressUnetSettings | PaperSettings:
         """Return the settings of an architecture."""
         return self.paper if name == "paper" else self.press_unet
+
+    def loss_steps(self, name: str) -> int:
+        """Return how many frames in a row the loss of an architecture spans."""
+        return 1 if name == "paper" else self.press_unet.training.rollout_steps

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..common.errors import InputFileError, SettingsError, nearest_name
 from ..common.seeds import generator
 from .settings import SplitSettings
@@ -57,10 +59,12 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int, se
                 f"the split leaves no window for {part} among films {', '.join(films)}", hint="mend surrogate.split or add films"
             )
     overlaps = shared_frames(runs, targets, lag_window)
+    tests = tested_runs(runs, targets, overlaps)
     return {
         "kind": settings.kind,
         "lag_window": lag_window,
-        "leaking": any("test" in row["parts"] for row in overlaps),
+        "leaking": any(row["leaking"] for row in tests),
+        "test_runs": tests,
         "overlaps": overlaps,
         "runs": [
             {
@@ -76,19 +80,100 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int, se
 
 
 def _draw_validation(runs: Sequence[Run], targets: list[dict], settings: SplitSettings, lag_window: int, seed: int) -> None:
-    """Move a share of the distinct training windows, with all their duplicates, to validation."""
-    groups: dict[tuple[str, ...], list[tuple[int, int]]] = {}
-    for index, run in enumerate(runs):
-        for target in targets[index]["train"]:
-            groups.setdefault(run.digests[target - lag_window : target + 1], []).append((index, target))
-    keys = list(groups)
-    count = min(max(1, round(settings.validation_fraction * len(keys))), max(len(keys) - 1, 0))
-    for key in generator(seed, "validation").permutation(len(keys))[:count]:
-        for index, target in groups[keys[key]]:
-            targets[index]["train"].remove(target)
-            targets[index]["validation"].append(target)
-    for part in targets:
-        part["validation"].sort()
+    """Move blocks of frames of the training films to validation, each from all degrees of its film at once.
+
+    The degrees of a film share their loading, also where they were run apart and differ by rounding; so a block is a range
+    of frame numbers, as long as the lag window. Frames of equal content go along, wherever they are.
+    """
+    frames: dict[str, set[int]] = {}
+    for run, parts in zip(runs, targets):
+        frames.setdefault(_family(run.film, runs), set()).update(parts["train"])
+    total = sum(map(len, frames.values()))
+    length = max(1, min(lag_window, total // 2))
+    blocks = [
+        (film, block)
+        for film, numbers in frames.items()
+        for block in np.array_split(sorted(numbers), max(1, len(numbers) // length))
+        if block.size
+    ]
+    drawn: set[tuple[str, int]] = set()
+    for index in generator(seed, "validation").permutation(len(blocks))[: len(blocks) - 1]:
+        film, block = blocks[index]
+        drawn |= {(film, int(number)) for number in block}
+        if len(drawn) >= settings.validation_fraction * total:
+            break
+    kept = {
+        run.digests[target]
+        for run, parts in zip(runs, targets)
+        for target in parts["train"]
+        if (_family(run.film, runs), target) in drawn
+    }
+    for run, parts in zip(runs, targets):
+        chosen = [t for t in parts["train"] if (_family(run.film, runs), t) in drawn or run.digests[t] in kept]
+        parts["validation"] = chosen
+        parts["train"] = [target for target in parts["train"] if target not in chosen]
+
+
+def _family(film: str, runs: Sequence[Run]) -> str:
+    """Return the film that ``film`` repeats, over any number of replicates, or ``film`` itself."""
+    repeats = {run.film: run.replicate_of for run in runs if run.replicate_of}
+    seen = {film}
+    while film in repeats and repeats[film] not in seen:
+        film = repeats[film]
+        seen.add(film)
+    return film
+
+
+def tested_runs(
+    runs: Sequence[Run], targets: Sequence[Mapping[str, Sequence[int]]], overlaps: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a row per test run: film, degree, whether its film is known from training or validation, and by what.
+
+    Frames of one film leak although they were simulated or voxelized apart and no file is alike; so do those of a replicate.
+    Frames of equal content, under whatever name, leak too.
+    """
+    rows = []
+    for run, parts in zip(runs, targets):
+        if not parts["test"]:
+            continue
+        family = _family(run.film, runs)
+        used = {
+            part: [o.name for o, others in zip(runs, targets) if others[part] and _family(o.film, runs) == family]
+            for part in ("train", "validation")
+        }
+        told = [
+            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} used for {part} and of the same film"
+            for part, names in used.items()
+            if names
+        ]
+        told += [
+            f"{len(row['frames'])} frames are those of {', '.join(row['shared_with'])}, used for {row['parts'][1]}"
+            for row in overlaps
+            if row["run"] == run.name and row["parts"][0] == "test"
+        ]
+        rows.append(
+            {
+                "film": run.film,
+                "compression_degree_percent": run.compression_degree_percent,
+                "leaking": bool(told),
+                "reason": "; ".join(told),
+            }
+        )
+    return rows
+
+
+def run_is_leaking(split: Mapping[str, Any], film: str, compression_degree_percent: float) -> bool:
+    """Return whether training or validation knew the film of a test run.
+
+    Raises InputFileError when the run is no test run of the split.
+    """
+    for row in split.get("test_runs", ()):
+        if (row["film"], row["compression_degree_percent"]) == (film, round(compression_degree_percent)):
+            return bool(row["leaking"])
+    raise InputFileError(
+        f"{film} at {compression_degree_percent:g} % is no test run of the split",
+        hint="name a run that split_films gave to the test, or run split_films again",
+    )
 
 
 def shared_frames(runs: Sequence[Run], targets: Sequence[Mapping[str, Sequence[int]]], lag_window: int) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         inputs["best"] = options.best
         settings = with_parameters(settings, options.architecture, read_json(options.best)["parameters"])
     split, runs = read_json(options.split), describe_runs(options.frames)
-    steps = settings.architecture(options.architecture).training.rollout_steps if options.architecture == "press_unet" else 1
+    steps = settings.loss_steps(options.architecture)
     trained = train(
         settings,
         options.architecture,

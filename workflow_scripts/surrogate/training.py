@@ -3,12 +3,13 @@
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ..common.errors import ContractError, ConvergenceError, InputFileError
@@ -26,9 +27,9 @@ from ..common.training import (
     select_device,
 )
 from . import VERSION
-from .models import Batch, build, stack_windows
-from .settings import PaperSettings, PressUnetSettings, SurrogateSettings
-from .windows import Run, Window, WindowPlace, WindowReader
+from .models import Batch, PressUnet, build, stack_windows
+from .settings import PaperSettings, PressUnetSettings, PressUnetTraining, SurrogateSettings
+from .windows import Run, Window, WindowPlace, WindowReader, press_columns
 
 LOSS_COLUMNS = ("epoch", "loss_train", "loss_validation", "learning_rate", "is_best")
 
@@ -157,23 +158,19 @@ def train(
             for row in rows:
                 report(row["epoch"], row["loss_validation"])
 
-        learns_blocks = architecture == "press_unet" and (rules.augment or rules.crop_voxels)
-        whole = runs[0].periodic
-        sides = (
-            [whole[1], whole[2]]
-            if not rules.crop_voxels
-            else [w and n <= rules.crop_voxels for w, n in zip(whole[1:], runs[0].shape[2:])]
-        )
+        whole, edge = runs[0].periodic, runs[0].voxel_edge_um
 
         def batch(places: Sequence[WindowPlace], random: np.random.Generator | None) -> Batch:
-            windows = [reader.window(place) for place in places]
-            if random is not None:
+            windows, periodic = [reader.window(place) for place in places], whole
+            if random is not None and isinstance(rules, PressUnetTraining):
                 windows = [augmented(window, whole, random, rules.augment, rules.crop_voxels) for window in windows]
-            periodic = whole if random is None else (whole[0], *sides)
-            return stack_windows(windows, runs[0].voxel_edge_um, periodic, device)
+                if rules.crop_voxels:
+                    sides = [w and n <= rules.crop_voxels for w, n in zip(whole[1:], runs[0].shape[2:])]
+                    periodic = (whole[0], *sides)
+            return stack_windows(windows, edge, periodic, device)
 
-        if start == 0 and architecture == "press_unet":
-            model.fit_recovery(batch([replace(place, steps=1) for place in train_places], None))
+        if start == 0 and isinstance(model, PressUnet):
+            model.fit_recovery([press_columns(runs[place.run], place, settings.lag_window) for place in train_places], edge)
         for epoch in progress(range(start, rules.epochs), f"training {architecture}", unit="epoch"):
             if stopping.should_stop:
                 break
@@ -181,7 +178,7 @@ def train(
             rate = learning_rate(epoch, rules.epochs, rules.learning_rate, rules.final_learning_rate_fraction)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss_train = _pass(model, train_places, rules.batch_size, batch, settings, device, random, learns_blocks, optimizer)
+            loss_train = _pass(model, train_places, rules.batch_size, batch, settings, device, random, optimizer)
             loss_validation = _pass(model, validation_places, rules.batch_size, batch, settings, device)
             if not math.isfinite(loss_train + loss_validation):
                 raise ConvergenceError(
@@ -197,7 +194,9 @@ def train(
                     checkpoint_path,
                     {
                         "identity": identity, "epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                        "random": rng_state(), "stopping": stopping.state(), "rows": rows, "best": best,
+                        "random": rng_state(), "stopping": stopping.state(), "rows": rows,
+                        # the same tensors are written once, and the best epoch is often the last
+                        "best": model.state_dict() if is_best else best,
                     },
                 )  # fmt: skip
             report(epoch, loss_validation)
@@ -213,6 +212,26 @@ def _checkpoint(path: str | os.PathLike, identity: str) -> dict[str, Any] | None
     return held if held.get("identity") == identity else None
 
 
+def batches(steps: Sequence[int], size: int, random: np.random.Generator | None = None) -> list[NDArray[np.int64]]:
+    """Return the indices of windows in batches of ``size``, windows of the same number of ``steps`` together.
+
+    With ``random`` windows and batches are shuffled, and a last batch of one window joins another, since batch norm learns
+    nothing from it.
+
+    >>> [batch.tolist() for batch in batches([2, 1, 2, 2], 2)]
+    [[1], [0, 2], [3]]
+    """
+    order = np.arange(len(steps)) if random is None else random.permutation(len(steps))
+    parts = []
+    for count in sorted(set(steps)):
+        group = order[np.array(steps)[order] == count]
+        found = [group[first : first + size] for first in range(0, len(group), size)]
+        if random is not None and size > 1 and len(found) > 1 and len(found[-1]) == 1:
+            found[-2:] = [np.concatenate(found[-2:])]
+        parts += found
+    return parts if random is None else [parts[index] for index in random.permutation(len(parts))]
+
+
 def _pass(
     model: nn.Module,
     places: Sequence[WindowPlace],
@@ -221,19 +240,15 @@ def _pass(
     settings: SurrogateSettings,
     device: torch.device,
     random: np.random.Generator | None = None,
-    learns_blocks: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> float:
-    """Go through the windows once; return the mean loss. With an optimizer the network learns, else it is only measured."""
+    """Go through the windows once; return the mean loss over windows. With an optimizer the network learns, else it is only measured."""
     model.train(optimizer is not None)
-    order = random.permutation(len(places)) if random is not None else np.arange(len(places))
-    parts = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-    if optimizer is not None and len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [np.concatenate(parts[-2:])]  # batch norm learns nothing from one window
+    parts = batches([place.steps for place in places], batch_size, random)
     total = 0.0
     with torch.set_grad_enabled(optimizer is not None):
         for part in parts:
-            windows = batch([places[index] for index in part], random if learns_blocks else None)
+            windows = batch([places[index] for index in part], random)
             with autocast(device, settings.precision):
                 loss = model.window_loss(windows)
             total += float(loss.detach()) * len(part)

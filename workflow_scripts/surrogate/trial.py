@@ -13,6 +13,12 @@ from .splits import part_places
 from .training import train
 from .windows import describe_runs
 
+VALUE_NAME: dict[str, str] = {
+    "paper": "mean squared error of label values",
+    "press_unet": "cross-entropy per voxel of the film + 0.1 x squared error of the thickness in voxels",
+}
+"""What the value of a trial is, by architecture: the lowest validation loss."""
+
 
 def suggest(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw the parameters of a trial from the space of the settings (section surrogate as a mapping)."""
@@ -68,6 +74,6 @@ def run(parameters: dict[str, Any], context: TrialContext) -> float:
     content[architecture]["training"]["epochs"] = settings.search.epochs
     settings = SurrogateSettings.from_mapping(content | {"seed": context.seed, "device": context.device}, "trial")
     split, runs = read_json(context.data["split"][0]), describe_runs(context.data["frames"])
-    steps = settings.press_unet.training.rollout_steps if architecture == "press_unet" else 1
+    steps = settings.loss_steps(architecture)
     places = [part_places(split, runs, part, steps) for part in ("train", "validation")]
     return train(settings, architecture, runs, *places, context.checkpoint_path, report=context.report).best_loss

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,15 @@ class Window:
     lowest_um: float
 
 
+class PressColumns(NamedTuple):
+    """The columns of a window without its labels; as in :class:`Window`."""
+
+    press_position_um: NDArray[np.float64]
+    thickness_um: NDArray[np.float64]
+    first_um: float
+    lowest_um: float
+
+
 @dataclass(frozen=True)
 class WindowPlace:
     """Where a window lies: the run's index and its target, the frame after the last lag frame."""
@@ -142,17 +151,26 @@ def window_places(runs: Sequence[Run], targets: Sequence[Sequence[int]], lag_win
 
     The loading frames of all degrees of one film are the same frames; a window whose lag frames and following frames
     (labels and press positions) were listed before is left out, so that loading does not outweigh release.
-    ``steps`` following frames are taken where the run has them, fewer at its end.
+    Of ``steps`` following frames those are taken that are targets too, without a gap: a frame that is kept for another part
+    is never a second step either.
     """
     places, seen = [], set()
     for index, run in enumerate(runs):
+        own = set(targets[index])
         for target in targets[index]:
-            taken = min(steps, run.n_frames - target)
+            taken = next((step for step in range(1, steps) if target + step not in own), steps)
             key = run.digests[target - lag_window : target + taken]
             if key not in seen:
                 seen.add(key)
                 places.append(WindowPlace(index, target, taken))
     return places
+
+
+def press_columns(run: Run, place: WindowPlace, lag_window: int) -> PressColumns:
+    """Return the press and thickness of the window at ``place`` of ``run``; no labels are read."""
+    frames, thickness = slice(place.target - lag_window, place.target + place.steps), np.array(run.thickness_um)
+    lowest = float(thickness[: place.target].min())
+    return PressColumns(np.array(run.press_position_um)[frames], thickness[frames], float(thickness[0]), lowest)
 
 
 class WindowReader:
@@ -186,13 +204,6 @@ class WindowReader:
 
     def window(self, place: WindowPlace) -> Window:
         """Return the window at ``place``."""
-        run = self.runs[place.run]
         frames = range(place.target - self.lag_window, place.target + place.steps)
-        thickness = np.array(run.thickness_um)
-        return Window(
-            np.stack([self.frame(place.run, t) for t in frames]),
-            np.array(run.press_position_um)[frames.start : frames.stop],
-            thickness[frames.start : frames.stop],
-            float(thickness[0]),
-            float(thickness[: place.target].min()),
-        )
+        labels = np.stack([self.frame(place.run, t) for t in frames])
+        return Window(labels, *press_columns(self.runs[place.run], place, self.lag_window))

@@ -8,14 +8,14 @@ from workflow_scripts.common.errors import ContractError
 from workflow_scripts.common.phases import VOID
 from workflow_scripts.surrogate.models import PaperNetwork, PressUnet, paper_weights, sample, squeeze, stack_windows
 from workflow_scripts.surrogate.settings import PaperSettings, PressUnetSettings
-from workflow_scripts.surrogate.windows import WindowReader, describe_runs, window_places
+from workflow_scripts.surrogate.windows import PressColumns, WindowReader, describe_runs, window_places
 
 
 @pytest.fixture(scope="module")
 def windows(tmp_path_factory):
     runs = describe_runs(write_films(tmp_path_factory.mktemp("films"), films=("film_1",), degrees=(20,)))
     with WindowReader(runs, 3) as reader:
-        return [reader.window(place) for place in window_places(runs, [range(3, 9)], 3, 2)]
+        return [reader.window(place) for place in window_places(runs, [range(3, 9)], 3, 2)[:-1]]
 
 
 @pytest.fixture
@@ -106,9 +106,30 @@ def test_loading_thickness_is_the_press_and_release_is_between_film_and_press(ba
 
 
 def test_recovery_is_learned_from_released_frames(windows):
-    network, batch = unet(), stack_windows(windows, 0.5, (False, True, True))
-    before = network.fit_recovery(batch, steps=1)
-    assert network.fit_recovery(batch, steps=300) < 0.1 * before
+    network = unet()
+    columns = [PressColumns(one.press_position_um, one.thickness_um, one.first_um, one.lowest_um) for one in windows]
+    before = network.fit_recovery(columns, 0.5, steps=1)
+    assert network.fit_recovery(columns, 0.5, steps=300) < 0.1 * before
+    assert unet().fit_recovery(columns[:1], 0.5) == 0, "a window that is not released says nothing"
+
+
+def test_windows_of_different_lengths_are_not_shortened_in_silence(windows):
+    short = type(windows[0])(
+        windows[0].labels[:4], *(column[:4] for column in (windows[0].press_position_um, windows[0].thickness_um)), 1, 1
+    )
+    with pytest.raises(ContractError, match=r"\[4, 5\] frames"):
+        stack_windows([windows[0], short], 0.5, (False, True, True))
+
+
+def test_loss_is_a_mean_over_windows_however_they_are_batched(windows):
+    network = unet().eval()
+    for weights in network.parameters():
+        torch.nn.init.normal_(weights, std=0.05)
+    with torch.no_grad():
+        together = float(network.window_loss(stack_windows(windows, 0.5, (False, True, True))))
+        alone = [float(network.window_loss(stack_windows([one], 0.5, (False, True, True)))) for one in windows]
+    assert len({round(value, 4) for value in alone}) > 1
+    assert together == pytest.approx(sum(alone) / len(alone), rel=1e-5)
 
 
 def test_unet_overfits_two_windows(batch):

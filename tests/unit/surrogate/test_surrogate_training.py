@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,17 +17,18 @@ from workflow_scripts.common.errors import ContractError, DeviceError, InputFile
 from workflow_scripts.common.records import read_table
 from workflow_scripts.common.training import save_checkpoint
 from workflow_scripts.common.volumes import read_labelled
-from workflow_scripts.surrogate import predict_frames, split_films, train_surrogate
+from workflow_scripts.surrogate import predict_frames, split_films, train_surrogate, training
+from workflow_scripts.surrogate.models import stack_windows
 from workflow_scripts.surrogate.rollout import predict_by_model
-from workflow_scripts.surrogate.settings import SurrogateSettings
+from workflow_scripts.surrogate.settings import Architecture, SurrogateSettings
 from workflow_scripts.surrogate.splits import part_places, split_runs
-from workflow_scripts.surrogate.training import augmented, load_model, model_record, train
-from workflow_scripts.surrogate.trial import with_parameters
+from workflow_scripts.surrogate.training import augmented, batches, load_model, model_record, train
+from workflow_scripts.surrogate.trial import VALUE_NAME, with_parameters
 from workflow_scripts.surrogate.windows import Window, describe_runs
 
 SMALL = {
     "press_unet": {"widths": [4, 6], "detail_width": 2, "dropout": 0.1, "training": {"epochs": 3, "patience": 9}},
-    "paper": {"filters": 4, "dense_widths": [6], "training": {"epochs": 3, "batch_size": 4, "augment": False}},
+    "paper": {"filters": 4, "dense_widths": [6], "training": {"epochs": 3, "batch_size": 4}},
     "split": {"validation_films": ["film_2"], "test_films": ["film_3"]},
 }
 
@@ -104,6 +106,50 @@ def test_model_reads_no_future_but_the_press(runs, places, tmp_path):
     for mode, last in (("one_step", 6), ("rollout", 99)):
         true, blind = (predict_by_model(trained.model, one, 3, mode) for one in (series, spoilt))
         assert np.array_equal(true[0][3:last], blind[0][3:last]) and np.array_equal(true[1][3:last], blind[1][3:last])
+
+
+def test_windows_are_batched_by_steps_and_none_is_lost():
+    steps = [2, 1, 2, 2, 1, 2, 2]
+    for random in (None, np.random.default_rng(1)):
+        found = batches(steps, 2, random)
+        assert sorted(index for batch in found for index in batch) == list(range(7))
+        assert all(len({steps[index] for index in batch}) == 1 for batch in found)
+    assert sorted(map(len, found)) == [2, 2, 3], "no batch of one while learning"
+
+
+def test_validation_loss_does_not_depend_on_the_order_of_its_windows(runs, places, tmp_path):
+    content = {**SMALL, "press_unet": {**SMALL["press_unet"], "training": {"epochs": 1, "batch_size": 3, "rollout_steps": 2}}}
+    settings = SurrogateSettings.model_validate(content)
+    split = split_runs(runs, settings.split, 3, 1)
+    known, kept = (part_places(split, runs, part, 2) for part in ("train", "validation"))
+    assert {place.steps for place in kept} == {1, 2}
+    losses = [
+        train(settings, "press_unet", runs, known, order, tmp_path / f"{number}.pt").best_loss
+        for number, order in enumerate((kept, kept[::-1], kept[::2] + kept[1::2]))
+    ]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
+def test_thickness_is_learned_from_columns_and_no_labels_are_held(runs, places, tmp_path, monkeypatch):
+    """A full-size study has a thousand windows of a hundred megabytes; the fit of the thickness must not stack them."""
+    settings = SurrogateSettings.model_validate(SMALL)
+    stacked = []
+    monkeypatch.setattr(
+        training, "stack_windows", lambda windows, *rest: stacked.append(len(windows)) or stack_windows(windows, *rest)
+    )
+    train(settings, "press_unet", runs, *places, tmp_path / "a.pt")
+    assert stacked and max(stacked) <= settings.press_unet.training.batch_size
+
+
+def test_settings_that_do_nothing_are_refused():
+    for name in ("rollout_steps", "crop_voxels", "augment"):
+        with pytest.raises(ValueError, match=name):
+            SurrogateSettings.model_validate({"paper": {"training": {name: 1}}})
+    assert (SurrogateSettings().loss_steps("paper"), SurrogateSettings().loss_steps("press_unet")) == (1, 2)
+
+
+def test_every_searched_architecture_says_what_its_value_is():
+    assert set(VALUE_NAME) == set(get_args(Architecture))
 
 
 def test_augmentation_keeps_columns_together():
