@@ -150,11 +150,16 @@ rule read_dumps:
         runtime=60,
     params:
         press=lambda wildcards, input: ["--press", *input.press] if input.press else [],
+        original=lambda wildcards: (
+            ["--replicate-of", STUDY.original(wildcards.film)]
+            if STUDY.original(wildcards.film)
+            else []
+        ),
         row=lambda wildcards: STUDY.run_overrides(wildcards.film, int(wildcards.degree)),
         version=stage_version("calendering"),
     shell:
         "python -m workflow_scripts.calendering.read_dumps"
-        " --settings {input.settings} --dumps {input.dumps:q} {params.press:q} --film {wildcards.film}"
+        " --settings {input.settings} --dumps {input.dumps:q} {params.press:q} --film {wildcards.film} {params.original:q}"
         " --compression-degree-percent {wildcards.degree} --output {output} 2> {log}"
 
 

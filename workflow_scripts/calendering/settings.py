@@ -50,6 +50,8 @@ class RunRow(Section):
     """Dump file, folder of dump files, or glob pattern."""
     press: str | None = None
     """CSV of the press (columns step or time_us, and z_press or press_position_um); without it the press is estimated."""
+    replicate_of: Name | None = None
+    """Film of which this one is a replicate (a run that differs by chance only); it is kept out of training. The same in all lines of a film."""
     phase_of_type: Annotated[PhaseOfType | None, BeforeValidator(_pairs)] = None
     """Phase of each particle type, e.g. 1:cbd,2:am."""
     radius_of_type_um: Annotated[RadiusOfType | None, BeforeValidator(_pairs)] = None
@@ -305,6 +307,13 @@ class CalenderingSettings(Section):
             raise SettingsError(
                 f"{self.runs_sheet}: {', '.join(f'{film} at {degree} %' for film, degree in twice)} occurs twice",
                 hint="give every run one line",
+            )
+        relations = {(row.film, row.replicate_of) for row in rows}
+        torn = sorted({film for film, _ in relations if sum(name == film for name, _ in relations) > 1})
+        if torn:
+            raise SettingsError(
+                f"{self.runs_sheet}: {', '.join(torn)} is a replicate in some lines only, or of several films",
+                hint="give all lines of a film the same replicate_of",
             )
         return rows
 

@@ -80,8 +80,13 @@ class Study:
 
     @property
     def replicates(self) -> list[str]:
-        """Films that are rounding-size variations of another."""
-        return [name for name, row in self.films.items() if row.replicate_of is not None]
+        """Films that are rounding-size variations of another, LAMMPS's and the user's."""
+        return [name for name in dict.fromkeys([*self.films, *(film for film, _ in self.runs)]) if self.original(name)]
+
+    def original(self, film: str) -> str | None:
+        """Return the film that a film replicates, or None."""
+        rows = [*self.films.values(), *self.runs.values()]
+        return next((row.replicate_of for row in rows if row.film == film), None)
 
     @staticmethod
     def alternatives(names: Iterable[str]) -> str:
@@ -97,7 +102,7 @@ class Study:
     @property
     def surrogate_films(self) -> list[str]:
         """Films that the surrogate learns from or is tested on: all but replicates."""
-        return list(dict.fromkeys([*self.packed_films, *(film for film, _ in self.runs)]))
+        return list(dict.fromkeys([*self.packed_films, *(film for film, _ in self.runs if not self.original(film))]))
 
     @property
     def surrogate_runs(self) -> list[tuple[str, int]]:
@@ -112,8 +117,11 @@ class Study:
         return [run for run in self.surrogate_runs if run[0] in split.test_films or run in held_out]
 
     def replicate_of(self, film: str) -> str | None:
-        """Return the name of a film's first replicate, if there is one."""
-        return next((name for name in self.replicates if self.films[name].replicate_of == film), None)
+        """Return the name of a film's first replicate that is pressed to the same degrees, if there is one."""
+        degrees = set(self.degrees(film))
+        return next(
+            (name for name in self.replicates if self.original(name) == film and degrees <= set(self.degrees(name))), None
+        )
 
     def predictors(self, film: str) -> list[str]:
         """Return the predictors that can be asked for a film: ``replicate`` only where the film has one."""
@@ -210,6 +218,11 @@ def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
         for name in {film for film, _ in study.runs} & set(study.films)
     ]
     films = study.surrogate_films
+    told += [
+        f"film {row.film!r} replicates {row.replicate_of!r}, which is no film with runs that is no replicate itself"
+        for row in {row.film: row for row in study.runs.values()}.values()
+        if row.replicate_of is not None and row.replicate_of not in films
+    ]
     split = study.settings.surrogate.split
     if films:
         wanted = [*split.test_films, *split.validation_films, *(row.film for row in split.held_out)]

@@ -130,6 +130,19 @@ def test_what_the_rules_look_up(study):
     assert (found.alternatives(["a", "b"]), found.alternatives([])) == ("a|b", "(?!)")
 
 
+def test_replicates_of_the_users_runs_are_no_training(study):
+    header, *lines = RUNS.splitlines()
+    again = [line.replace("mine", "again") for line in lines]
+    rows = [f"{header}\treplicate_of", *(f"{line}\t" for line in lines), *(f"{line}\tmine" for line in again)]
+    found = study(runs="\n".join(rows))
+    assert found.replicates == ["f3_again", "again"] and found.surrogate_films == ["f1", "f2", "f3", "mine"]
+    assert found.original("again") == "mine" and found.original("f3_again") == "f3" and found.original("mine") is None
+    assert found.replicate_of("mine") == "again"
+    assert study(runs="\n".join(rows[:-1])).replicate_of("mine") is None  # not pressed to all degrees
+    assert "is a replicate in some lines only" in mistake(study, runs="\n".join([*rows[:-1], f"{again[-1]}\t"]))
+    assert "film 'again' replicates 'nobody'" in mistake(study, runs="\n".join(rows).replace("\tmine", "\tnobody"))
+
+
 def test_replicate_is_asked_for_only_where_there_is_one(study):
     found = study(surrogate={"split": {"test_films": ["f3"]}, "predictors": ["copy", "replicate"], "architectures": ["paper"]})
     assert found.predictors("f3") == ["copy", "replicate"] and found.predictors("f1") == ["copy"]
