@@ -1,5 +1,6 @@
 """The three programs, from an image to a table of mini-volumes; each mistake ends in two lines and no output."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.images import grey_image, label_image, write_image
+from tests.helpers.published import published_table
 from workflow_scripts.common.cli import run
 from workflow_scripts.common.records import read_json
 from workflow_scripts.common.volumes import read_labelled
@@ -87,6 +89,7 @@ def test_measure_and_list(tmp_path):
     record = read_json(tmp_path / "phases.json")
     assert record["sample"] == "a" and record["shape"] == [12, 7, 5] and record["thickness_um"] == pytest.approx(4.8)
     assert len(record["profile_phase_fractions"]["pore"]) == 12
+    assert record["labels_sha256"] == hashlib.sha256(read_labelled(volume).labels.tobytes()).hexdigest()
     assert record["provenance"]["stage"] == "tomography"
     both = ["--volumes", f"a={volume}", f"b={volume}", "--slice-window", "4", "--output", str(tmp_path / "table.csv")]
     list_mini_volumes.main([*both, "--stride", "window"])
@@ -109,7 +112,11 @@ def test_the_example_cathode_has_its_published_phases(tmp_path):
     volume = import_image(EXAMPLE, tmp_path / "cathode.zarr.zip", "--labels", MAP)
     assert volume.labels.shape == (251, 301, 301)
     measure_phases.main(["--volume", str(tmp_path / "cathode.zarr.zip"), "--output", str(tmp_path / "phases.json")])
-    fractions = read_json(tmp_path / "phases.json")["phase_fractions"]
+    record = read_json(tmp_path / "phases.json")
+    (known,) = published_table("volumes")
+    assert (known["sample"], known["state"]) == ("1", "CAL") and known["shape"] == "x".join(map(str, record["shape"]))
+    assert known["labels_sha256"] == record["labels_sha256"]
+    fractions = record["phase_fractions"]
     assert {name: round(value, 4) for name, value in fractions.items()} == {"pore": 0.4005, "am": 0.4995, "cbd": 0.1000}
 
 

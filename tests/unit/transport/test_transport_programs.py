@@ -112,7 +112,7 @@ def test_an_error_names_series_frame_and_case(folder, labels, monkeypatch):
 
 
 def test_tables_of_series_have_their_record_beside_them(folder, labels):
-    made = {"provenance": {"stage": "calendering", "stage_version": 7}}
+    made = {"provenance": {"stage": "calendering", "stage_version": 7, "seed": 1}, "lowest_thickness_um": 2.7, "film": "f"}
     write_labelled("made.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test", attributes=made))
     words = ["--series", "film=made.zarr.zip", "--output"]
     solve_series(["--settings", "settings.json", *words, "rows.csv"])
@@ -121,7 +121,7 @@ def test_tables_of_series_have_their_record_beside_them(folder, labels):
     assert solved["settings_sha256"] == content_digest(read_json("settings.json")) and measured["settings_sha256"] is None
     for record in (solved, measured):
         assert record["stage"] == "transport" and record["inputs_sha256"] == {"film": file_digest("made.zarr.zip")}
-        assert record["series"] == {"film": {"stage": "calendering", "stage_version": 7}}
+        assert record["series"] == {"film": {"stage": "calendering", "stage_version": 7, "lowest_thickness_um": 2.7}}
 
 
 def test_measure_frames(folder, labels):
