@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,14 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
 def dump_files(sources: Iterable[str | Path]) -> list[Path]:
     """Return the dump files that files, folders and glob patterns stand for, in natural order.
 
-    In a folder these are the files with ``dump`` or ``lammpstrj`` in their names; where none has, those that begin like a dump.
+    Text that does not begin like a dump (press tables, logs, notes, input scripts) is no dump, whatever it is called; what is empty or damaged counts by its
+    name, so that reading refuses it. In a folder the dumps are the files with ``dump`` or ``lammpstrj`` in their names; where none has, those that begin
+    like one. A file that is named itself is taken as it is.
+
+    Raises
+    ------
+    InputFileError
+        A file or folder does not exist, or a folder or pattern holds no dump.
     """
     found: list[Path] = []
     for source in sources:
@@ -118,15 +125,19 @@ def dump_files(sources: Iterable[str | Path]) -> list[Path]:
         if not path.exists() and any(sign in str(source) for sign in "*?["):
             anchor = Path(path.anchor) if path.is_absolute() else Path()
             matches = [match for match in anchor.glob(str(path.relative_to(path.anchor))) if match.is_file()]
-            if not matches:
+            chosen = [match for match in matches if _content(match) != "text"]
+            if not chosen:
                 raise InputFileError(
-                    f"no file matches {str(source)!r}", hint="check the pattern and the folder in which the command runs"
+                    f"no {'dump' if matches else 'file'} matches {str(source)!r}"
+                    + (f", only other text such as {min(matches).name!r}" if matches else ""),
+                    hint="check the pattern and the folder in which the command runs",
                 )
-            found += matches
+            found += chosen
         elif existing_file(path, "dump").is_dir():
             files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
-            named = [file for file in files if "dump" in file.name or "lammpstrj" in file.name]
-            chosen = named or [file for file in files if _begins_like_dump(file)]
+            content = {file: _content(file) for file in files}
+            named = [file for file in files if re.search("dump|lammpstrj", file.name) and content[file] != "text"]
+            chosen = named or [file for file in files if content[file] == "dump"]
             if not chosen:
                 raise InputFileError(
                     f"folder {str(source)!r} holds no dump", hint="name the dump files themselves, or a pattern such as run/*.txt"
@@ -134,15 +145,19 @@ def dump_files(sources: Iterable[str | Path]) -> list[Path]:
             found += chosen
         else:
             found.append(path)
+    if not found:
+        raise InputFileError("no dumps are named", hint="name dump files, folders of them, or patterns")
     return sorted(dict.fromkeys(found), key=natural_key)
 
 
-def _begins_like_dump(path: Path) -> bool:
+def _content(path: Path) -> Literal["dump", "text", "unclear"]:
+    """Return what a file seems to hold: empty, binary and damaged files are unclear."""
     try:
         with open_dump(path) as stream:
-            return stream.read(5) == b"ITEM:"
+            head = stream.read(512).lstrip()
     except InputFileError:
-        return False
+        return "unclear"
+    return "dump" if head.startswith(b"ITEM:") else "text" if head and b"\0" not in head else "unclear"
 
 
 class _Guarded(io.RawIOBase):

@@ -2,6 +2,8 @@ import bz2
 import gzip
 import io
 import lzma
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -54,6 +56,51 @@ def test_folder_without_telling_names_is_searched_for_dumps(tmp_path):
     (tmp_path / "step_0.txt").unlink()
     with pytest.raises(InputFileError, match="holds no dump"):
         dump_files([tmp_path])
+
+
+OTHERS = {
+    "press_of_dump.csv": b"step,z_press\n0,1\n",
+    "dump_press.csv.gz": gzip.compress(b"step,z_press\n0,1\n"),
+    "dump.log": b"LAMMPS (29 Aug 2024)\n",
+    "README_dumps.md": b"# Dumps\n",
+    "in.dump": b"\ndump frames all custom 500 dump.*.txt id type\n",
+    "dump.vtk": b"# vtk DataFile Version 2.0\n",
+}
+
+
+def test_other_files_of_a_folder_are_no_dumps_whatever_they_are_called(tmp_path):
+    for name, text in zip(("dump.9.txt", "dump.10.txt"), two_frames(), strict=True):
+        write_dump(tmp_path / name, text)
+    for name, content in OTHERS.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "restart.500").write_bytes(b"\0\1\2")
+    for source in (tmp_path, str(tmp_path), tmp_path / "*[!0]", str(tmp_path / "*dump*")):
+        assert [path.name for path in dump_files([source])] == ["dump.9.txt", "dump.10.txt"]
+    for name in ("dump.9.txt", "dump.10.txt"):
+        (tmp_path / name).unlink()
+    with pytest.raises(InputFileError, match="holds no dump"):
+        dump_files([tmp_path])
+    with pytest.raises(InputFileError, match=r"no dump matches .*only other text such as 'README_dumps.md'"):
+        dump_files([tmp_path / "*dump*"])
+    with pytest.raises(InputFileError, match="no dumps are named"):
+        dump_files([])
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 600, gzip.compress(bytes(range(256)) * 90)[:40], b"\x1f\x8b"])
+def test_damaged_dumps_are_not_left_out_silently(tmp_path, content):
+    write_dump(tmp_path / "dump.0", two_frames()[0])
+    (tmp_path / "dump.500").write_bytes(content)
+    for source in (tmp_path, tmp_path / "dump.*"):
+        assert len(dump_files([source])) == 2
+        with pytest.raises(InputFileError, match=r"dump.500"):
+            read_run([source], RULES)
+
+
+def test_the_reader_of_dumps_imports_nothing_heavy():
+    code = (
+        "import sys, workflow_scripts.calendering.dumps; print(*{'torch', 'h5py', 'zarr', 'scipy', 'skimage'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == ""
 
 
 def test_missing_file_and_pattern_are_named():
