@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..common.cli import program, run
+from ..common.errors import SettingsError
 from ..search.controller import SearchDefinition, run_search
 from .settings import SurrogateSettings
+from .trial import VALUE_NAME
 
 DESCRIPTION = """Search hyperparameters of the network that surrogate.search names, by validation loss after a short training.
 
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     settings = SurrogateSettings.from_slice(options.settings)
+    if settings.search.architecture is None:
+        raise SettingsError("surrogate.search.architecture is null: no network is searched", hint="name press_unet or paper there")
     study = settings.search.study
     # the study's budget and workers are no part of what a trial depends on, so that a larger budget goes on with the same study
     searched = settings.model_copy(update={"search": settings.search.model_copy(update={"study": type(study)()})})
@@ -38,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data={"split": [options.split], "frames": list(options.frames)},
         search=study,
         device=settings.device,
+        value_name=f"validation loss: {VALUE_NAME[settings.search.architecture]}",
     )
     run_search(
         Path(options.directory),

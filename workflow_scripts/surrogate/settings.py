@@ -143,8 +143,8 @@ class SearchSpace(Section):
 class SurrogateSearch(Section):
     """What a search of hyperparameters trains; its winner is then trained in full by train_surrogate."""
 
-    architecture: Architecture = "paper"
-    """Which network is searched."""
+    architecture: Architecture | None = "paper"
+    """Which network is searched, one of `architectures`; null: none is, and all are trained as the settings say."""
     epochs: int = Field(default=8, ge=1, le=100_000)
     """Epochs of each trial at most; the first of the paper's two stages is short, the second trains the winner in full."""
     space: SearchSpace = SearchSpace()
@@ -186,6 +186,8 @@ class SurrogateSettings(Section):
         for predictor, architecture in (("model", "press_unet"), ("paper", "paper")):
             if predictor in self.predictors and architecture not in self.architectures:
                 raise ValueError(f"predictor {predictor!r} needs the architecture {architecture!r} in architectures")
+        if self.search.architecture not in (None, *self.architectures):
+            raise ValueError(f"search.architecture {self.search.architecture!r} is not in architectures, so its winner is never trained")
         for name in ("architectures", "predictors"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name} names something twice")
