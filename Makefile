@@ -11,7 +11,11 @@ export PYTHONNOUSERSITE = 1
 # one thread a job: the workflow itself keeps the cores busy
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format install clean help
+# an environment that was killed while it was made is made again
+make_venv = ($(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' && $(BIN)/python -m pip --version) \
+	>/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+
+.PHONY: demo test lint format install venv clean help
 
 help:
 	@echo "make demo    run the demo study; the report is results/demo/report/index.html"
@@ -21,7 +25,7 @@ help:
 	@echo "make clean   delete results, logs and the environment"
 
 demo: $(VENV)/.runtime
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete --quiet rules host
+	$(BIN)/snakemake --cores $(CORES) --quiet rules host
 	@echo "the demo study is complete; open results/demo/report/index.html"
 
 test: $(VENV)/.development
@@ -43,15 +47,18 @@ format: $(VENV)/.development
 
 install: $(VENV)/.runtime
 
+venv:
+	$(make_venv)
+
 $(VENV)/.runtime: $(LOCKS) $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; name it: make PYTHON=/path/to/python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q $(addprefix -r ,$(LOCKS))
-	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	$(make_venv)
+	$(BIN)/python -m pip install -q $(addprefix -r ,$(LOCKS))
+	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
 $(VENV)/.development: $(VENV)/.runtime envs/development.lock
-	$(BIN)/pip install -q -r envs/development.lock
+	$(BIN)/python -m pip install -q -r envs/development.lock
 	touch $@
 
 clean:

@@ -1,10 +1,12 @@
 # What all rules share: the study, its settings slices, the versions of the stages. No science.
 import json
+import os
 import sys
 from pathlib import Path
 
-from workflow_scripts.common.cli import prefer_own_programs
+from workflow_scripts.common.cli import failures, prefer_own_programs
 from workflow_scripts.common.errors import CalandriaError
+from workflow_scripts.common.files import lock_folder
 from workflow_scripts.common.provenance import stage_version
 from workflow_scripts.common.study import STAGES, read_study
 
@@ -20,6 +22,21 @@ pathvars:
     results=f"results/{STUDY.settings.name}",
     logs=f"logs/{STUDY.settings.name}",
     benchmarks=f"results/{STUDY.settings.name}/benchmarks",
+
+
+# Snakemake's own lock outlives a kill, so the profile turns it off; this one ends with the process. Dry runs take none.
+onstart:
+    global LOCK  # a closed file holds no lock
+    try:
+        LOCK = lock_folder(f"results/{STUDY.settings.name}")
+    except CalandriaError as error:
+        sys.exit(f"error: {error.message}\nhint: {error.hint}")
+
+
+onerror:
+    since = os.stat(LOCK.name).st_mtime
+    for words in failures(f"logs/{STUDY.settings.name}", since):
+        print(words, file=sys.stderr)
 
 
 # Rules say `python` and `mpiexec`: those of the environment that runs Snakemake, unless conda or a container brings its own.

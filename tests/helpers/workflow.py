@@ -10,13 +10,22 @@ REPOSITORY = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
 
-def snakemake(directory: Path, *options: object) -> subprocess.CompletedProcess:
-    """Run Snakemake in ``directory``; its results, logs and bookkeeping stay there."""
+def _call(directory: Path, options: tuple[object, ...]) -> dict:
     command = [SNAKEMAKE, "--snakefile", REPOSITORY / "Snakefile", "--directory", directory, "--cores", "2", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(directory / ".cache")}
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST", "SNAKEMAKE_PROFILE"):
         environment.pop(name, None)
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False, timeout=580)
+    return {"args": list(map(str, command)), "env": environment, "text": True}
+
+
+def snakemake(directory: Path, *options: object) -> subprocess.CompletedProcess:
+    """Run Snakemake in ``directory``; its results, logs and bookkeeping stay there."""
+    return subprocess.run(**_call(directory, options), capture_output=True, check=False, timeout=580)
+
+
+def start_snakemake(directory: Path, *options: object) -> subprocess.Popen:
+    """Start Snakemake in ``directory`` and do not wait for it."""
+    return subprocess.Popen(**_call(directory, options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def job_counts(finished: subprocess.CompletedProcess) -> dict[str, int]:

@@ -36,6 +36,21 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
     return 0
 
 
+def failures(folder: str | os.PathLike, since: float) -> list[str]:
+    """Return what the programs whose logs lie in ``folder`` said of their failures after a time, each with its log's path."""
+    told = []
+    for path in sorted(Path(folder).rglob("*.log")):
+        if path.stat().st_mtime < since:
+            continue
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        where = next((number for number, line in enumerate(lines) if line.startswith("error: ")), None)
+        if where is not None:
+            told.append("\n".join([f"in {path}:", *lines[where : where + 2]]))
+        elif any(line.startswith("Traceback ") for line in lines):
+            told.append(f"in {path}:\n{lines[-1]}")
+    return told
+
+
 def prefer_own_programs() -> None:
     """Put the folder of the running Python first on PATH, so that children find its python and mpiexec without an activated environment."""
     own = str(Path(sys.executable).parent)

@@ -1,10 +1,14 @@
 """Files appear whole or not at all: write beside the target, flush to disk, rename into place."""
 
 import contextlib
+import fcntl
 import os
+import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import InputFileError
 
@@ -47,3 +51,29 @@ def existing_file(path: str | os.PathLike, what: str = "file") -> Path:
             hint="check the name, and that it is given relative to the folder in which the command runs",
         )
     return found
+
+
+def lock_folder(folder: str | os.PathLike) -> IO[str]:
+    """Lock a folder against other processes; the lock ends when the returned file is closed or the process ends, however it ends.
+
+    Raises InputFileError when another process holds the lock; warns where the file system knows no locks.
+    """
+    path = Path(folder) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        held.seek(0)
+        holder = held.read().strip() or "another process"
+        held.close()
+        raise InputFileError(
+            f"folder {str(folder)!r} is being worked on by {holder}",
+            hint="wait until that run ends, or stop it; then start again",
+        ) from error
+    except OSError as error:
+        warnings.warn(f"{str(folder)!r} cannot be locked ({error.strerror}); start no second run in it", stacklevel=2)
+    held.truncate(0)
+    held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    held.flush()
+    return held
