@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from ..autoencoder.settings import AutoencoderSettings, CaseSettings
+from ..calendering.dumps import dump_files
 from ..calendering.settings import CalenderingSettings, FilmRow, RunRow
 from ..report.settings import ReportSettings
 from ..surrogate.settings import SurrogateSettings
@@ -128,6 +128,11 @@ class Study:
         wanted = self.settings.surrogate.predictors
         return [name for name in wanted if name != "replicate" or self.replicate_of(film)]
 
+    @staticmethod
+    def modes(predictor: str) -> tuple[str, ...]:
+        """Return the modes in which a predictor predicts: a replicate sees no true frames on its way, so it is a rollout only."""
+        return ("rollout",) if predictor == "replicate" else ("one_step", "rollout")
+
     def film(self, name: str) -> FilmRow:
         """Return the row of a film that LAMMPS makes."""
         return self.films[name]
@@ -138,31 +143,28 @@ class Study:
         return row.overrides() if row else {}
 
     def dumps(self, film: str, degree: int) -> list[str]:
-        """Return the dump files of a run, the user's own or the workflow's."""
+        """Return the dump files of a run, the user's own or the workflow's; none where the user's are not there (yet)."""
         row = self.runs.get((film, degree))
         if row is None:
             return [f"<results>/calendering/{film}/cd{degree}/dumps.lammpstrj.gz"]
-        folder = Path(row.dumps)
-        found = sorted(map(str, folder.iterdir())) if folder.is_dir() else sorted(glob(row.dumps))  # noqa: PTH207
-        press = Path(row.press).resolve() if row.press else None
-        found = [
-            path
-            for path in found
-            if Path(path).is_file() and not Path(path).name.startswith(".") and Path(path).resolve() != press
-        ]
-        if not found:
-            raise InputFileError(
-                f"run {film} at {degree} %: no dump file matches {row.dumps!r}",
-                hint=f"mend the column dumps in {self.settings.calendering.runs_sheet}; paths are relative to the folder in which snakemake runs",
-            )
-        return found
+        try:
+            return list(map(str, dump_files([row.dumps])))
+        except (InputFileError, OSError):  # read_dumps says what is wrong; a dry run goes on
+            return []
 
     def press(self, film: str, degree: int) -> list[str]:
         """Return the press file of a run, in a list that is empty where there is none."""
         row = self.runs.get((film, degree))
         if row is None:
             return [f"<results>/calendering/{film}/cd{degree}/press.csv"]
-        return [row.press] if row.press else []
+        return [row.press] if row.press and Path(row.press).exists() else []
+
+    def source(self, sample: str) -> list[str]:
+        """Return the files of a tomography sample's image, the slices of a folder one by one; none where it is not there (yet)."""
+        path = Path(self.samples[sample].path)
+        if not path.is_dir() or path.suffix == ".zarr":
+            return [str(path)] if path.exists() else []
+        return sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
 
     def sample(self, name: str) -> SampleRow:
         """Return the row of a tomography sample."""
@@ -187,12 +189,13 @@ class Study:
     @property
     def mini_volume_sets(self) -> list[tuple[str, int, int]]:
         """Case, slice window and stride of every auto-encoder; the stride ``window`` is resolved."""
-        return [
+        found = [
             (name, window, window if stride == "window" else stride)
             for name, case in (self.settings.autoencoder.cases if self.samples else {}).items()
             for window in case.slice_windows
             for stride in case.strides
         ]
+        return list(dict.fromkeys(found))  # a stride may be said twice: as a number and as the window
 
 
 def read_study(content: Mapping[str, Any]) -> Study:

@@ -60,19 +60,27 @@ def porosity(labels: NDArray[np.uint8]) -> float:
     return counts["pore"] / electrode if electrode else float("nan")
 
 
-def spring_back(thickness_um: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return, per frame, the thickness regained since the thinnest frame so far, over that thickness.
+def spring_back(
+    thickness_um: NDArray[np.float64], released: NDArray[np.bool_] | None = None, turned_um: float = float("inf")
+) -> NDArray[np.float64]:
+    """Return, per frame, the thickness regained since the lowest so far, over that thickness.
+
+    The press may turn between two frames. ``turned_um``, the height at which it did, counts as reached in the frames that are
+    ``released``; elsewhere, and without it, the lowest is that of the frames so far.
 
     >>> spring_back(np.array([10.0, 5.0, 5.5])).round(3).tolist()
     [0.0, 0.0, 0.1]
+    >>> spring_back(np.array([10.0, 6.0, 5.5]), np.array([False, False, True]), 5.0).round(3).tolist()
+    [0.0, 0.0, 0.1]
     """
-    lowest = np.minimum.accumulate(thickness_um)
-    return thickness_um / lowest - 1
+    known = thickness_um if released is None else np.where(released, np.minimum(thickness_um, turned_um), thickness_um)
+    return thickness_um / np.minimum.accumulate(known) - 1
 
 
-def is_release(press_position_um: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which frames come after the press's lowest position."""
-    return np.arange(len(press_position_um)) > int(np.argmin(press_position_um))
+def is_release(press_position_um: NDArray[np.float64], turn_frame: int | None = None) -> NDArray[np.bool_]:
+    """Return which frames come after ``turn_frame``, the last before the press turns; by default that of its lowest position."""
+    turn = int(np.argmin(press_position_um)) if turn_frame is None else turn_frame
+    return np.arange(len(press_position_um)) > turn
 
 
 def frame_row(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> dict[str, Any]:

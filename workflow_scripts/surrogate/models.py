@@ -194,6 +194,8 @@ class PressUnet(nn.Module):
     less than half a voxel add up; the loss runs through `rollout_steps` such steps.
     """
 
+    states_thickness = True
+
     def __init__(self, settings: PressUnetSettings, lag_window: int) -> None:
         super().__init__()
         self.settings, self.lag_window = settings, lag_window
@@ -358,6 +360,8 @@ class PaperNetwork(nn.Module):
     The output is one label value per voxel, learned by mean squared error and rounded to the nearest phase code. It sees neither
     the press nor the thickness. Any other reading of "256 filters, flatten, dense" would need 1e14 weights.
     """
+
+    states_thickness = False
 
     def __init__(self, settings: PaperSettings, lag_window: int, grid: Sequence[int]) -> None:
         super().__init__()

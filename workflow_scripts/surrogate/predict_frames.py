@@ -18,13 +18,14 @@ DESCRIPTION = """Predict the frames of a series, one step from true frames and a
 
 copy: the last frame. affine_voxels: it squeezed along z to the TRUE next thickness. affine_press: to the press position, no
 spring-back. affine_spheres: sphere centres moved affinely to the TRUE thickness, radii rigid. model (press_unet) reads the press
-position only; paper reads labels only. replicate: a second DEM run of the same film, the ceiling of what can be known."""
+position only; paper reads labels only, and its thickness is that of its voxels. replicate: a second DEM run of the same film; it
+knows no true frames after the given ones, so it is a rollout and nothing else."""
 PREDICTORS = ("copy", "affine_voxels", "affine_press", "affine_spheres", "model", "paper", "replicate")
 ARCHITECTURES = {"model": "press_unet", "paper": "paper"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the series, predict in both modes, write two series."""
+    """Read the series, predict in each mode that is asked for, write a series per mode."""
     parser = program(DESCRIPTION, "surrogate.predict_frames")
     parser.add_argument("--settings", required=True, help="JSON file of the section surrogate")
     parser.add_argument("--predictor", required=True, help=", ".join(PREDICTORS))
@@ -32,14 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", help="for model and paper: file of train_surrogate")
     parser.add_argument("--particles", help="for affine_spheres: particles.h5 of this run")
     parser.add_argument("--replicate-frames", help="for replicate: series of the second run")
-    parser.add_argument("--output-one-step", required=True, help="series to write, predicted from true frames")
-    parser.add_argument("--output-rollout", required=True, help="series to write, predicted from own frames")
+    parser.add_argument("--output-one-step", help="series to write, predicted from true frames; not for replicate")
+    parser.add_argument("--output-rollout", help="series to write, predicted from own frames")
     options = parser.parse_args(arguments)
 
     settings = SurrogateSettings.from_slice(options.settings)
     if options.predictor not in PREDICTORS:
         raise SettingsError(f"predictor {options.predictor!r} is unknown", hint=nearest_name(options.predictor, PREDICTORS))
-    series, n_given = read_labelled(options.frames), settings.lag_window
+    outputs = {"one_step": options.output_one_step, "rollout": options.output_rollout}
+    modes = [mode for mode in MODES if outputs[mode]]
+    if not modes or (options.predictor == "replicate" and "one_step" in modes):
+        raise InputFileError(
+            f"predictor {options.predictor!r} was asked for the modes {modes}; expected "
+            + ("rollout only" if options.predictor == "replicate" else f"one or more of {', '.join(MODES)}"),
+            hint="name --output-rollout FILE" + ("" if options.predictor == "replicate" else " or --output-one-step FILE"),
+        )
+    series, n_given, source = read_labelled(options.frames), settings.lag_window, "stated"
     _check_series(series, options.frames, n_given)
     inputs = {"frames": options.frames}
     if options.predictor in ARCHITECTURES:
@@ -47,20 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model, facts = load_model(options.model)
         _check_model(facts, options.predictor, series, n_given, options.model)
         device = select_device(settings.device)
-        predicted = {mode: predict_by_model(model, series, n_given, mode, device) for mode in MODES}
+        predicted = {mode: predict_by_model(model, series, n_given, mode, device) for mode in modes}
+        source = "stated" if model.states_thickness else "voxels"
     elif options.predictor == "replicate":
         inputs["replicate"] = _needed(options.replicate_frames, "--replicate-frames", "replicate")
-        predicted = dict.fromkeys(MODES, predict_by_replicate(series, read_labelled(options.replicate_frames), n_given))
+        predicted = {"rollout": predict_by_replicate(series, read_labelled(options.replicate_frames), n_given)}
     else:
         particles = None
         if options.predictor == "affine_spheres":
             inputs["particles"] = _needed(options.particles, "--particles", "affine_spheres")
             particles = read_run_file(options.particles)
-        predicted = {mode: predict_by_baseline(options.predictor, series, n_given, mode, particles) for mode in MODES}
+        predicted = {mode: predict_by_baseline(options.predictor, series, n_given, mode, particles) for mode in modes}
     record = provenance("surrogate", settings={"lag_window": n_given, "predictor": options.predictor}, inputs=inputs)
-    for mode, path in zip(MODES, (options.output_one_step, options.output_rollout), strict=True):
-        result = predicted_series(series, predicted[mode], options.predictor, mode, n_given)
-        write_labelled(path, replace(result, attributes={**result.attributes, "provenance": record}))
+    for mode in modes:
+        result = predicted_series(series, predicted[mode], options.predictor, mode, n_given, source)
+        write_labelled(outputs[mode], replace(result, attributes={**result.attributes, "provenance": record}))
 
 
 def _needed(path: str | None, option: str, predictor: str) -> str:

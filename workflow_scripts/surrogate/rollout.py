@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..calendering.particles import Run as ParticleRun
-from ..calendering.settings import VoxelSettings
-from ..calendering.voxels import choose_grid
+from ..calendering.voxels import grid_of_series
 from ..common.errors import ContractError
-from ..common.phases import VOID
 from ..common.progress import progress
-from ..common.volumes import Labelled
+from ..common.volumes import Labelled, occupied_slices
 from .baselines import check_same_run, press_thickness, squeeze_spheres, squeeze_voxels
 from .models import stack_windows
 from .windows import Window
@@ -23,13 +21,13 @@ Predicted = tuple[NDArray[np.uint8], NDArray[np.float64]]
 MODES = ("one_step", "rollout")
 
 
-def labelled_thickness(labels: NDArray[np.uint8], voxel_edge_um: float) -> float:
-    """Return the mean height in um of a frame (z, y, x) that is not void.
+def voxel_thickness(labels: NDArray[np.uint8], voxel_edge_um: float) -> NDArray[np.float64]:
+    """Return, per frame of a series (t, z, y, x), the height in um up to the last slice of which more than half is not void.
 
-    >>> labelled_thickness(np.array([[[0, 2]], [[4, 1]]], np.uint8), 0.4)
-    0.6000000000000001
+    >>> voxel_thickness(np.array([[[[0, 2]], [[4, 1]]], [[[1, 2]], [[1, 0]]]], np.uint8), 0.4).tolist()
+    [0.4, 0.8]
     """
-    return float((labels != VOID).sum(axis=0).mean() * voxel_edge_um)
+    return np.array([occupied_slices(frame).stop * voxel_edge_um for frame in labels])
 
 
 def predict_by_model(
@@ -37,7 +35,8 @@ def predict_by_model(
 ) -> Predicted:
     """Return labels (t, z, y, x) and thickness (t,) in um of a series, the first ``lag_window`` frames as given.
 
-    Of the frames to be predicted only the press position is read; in ``one_step`` true frames before the target too.
+    Of the frames to be predicted only the press position is read; in ``one_step`` true frames before the target too. The
+    thickness is what the network states, and where it states none that of its voxels, also in the given frames.
     """
     labels, thickness = series.labels.copy(), np.array(series.frames["thickness_um"])
     press = np.array(series.frames["press_position_um"])
@@ -57,8 +56,9 @@ def predict_by_model(
             next_press = torch.tensor([press[target]], dtype=torch.float32, device=device)
             frame, height, state = model.step(state, next_press)
             labels[target] = frame[0].cpu().numpy()
-            thickness[target] = labelled_thickness(labels[target], series.voxel_edge_um) if height is None else float(height[0])
-    return labels, thickness
+            if height is not None:
+                thickness[target] = float(height[0])
+    return labels, thickness if model.states_thickness else voxel_thickness(labels, series.voxel_edge_um)
 
 
 def predict_by_baseline(name: str, series: Labelled, n_given: int, mode: str, particles: ParticleRun | None = None) -> Predicted:
@@ -93,13 +93,7 @@ def _sphere_painter(series: Labelled, particles: ParticleRun | None) -> Callable
         )
     thickness = np.array(series.frames["thickness_um"])
     check_same_run(particles, len(series.labels), thickness)
-    settings = VoxelSettings(voxel_edge_um=series.voxel_edge_um, grid_height_voxels=series.labels.shape[1])
-    grid = choose_grid(particles.particles, thickness, settings)
-    if grid.shape != series.labels.shape[1:]:
-        raise ContractError(
-            f"the particles fill the grid {grid.shape}; the series has {series.labels.shape[1:]}",
-            hint="give the particles from which this series was voxelized",
-        )
+    grid = grid_of_series(particles.particles.box, series.labels.shape[1:], series.voxel_edge_um, series.periodic)
     return lambda start, target: squeeze_spheres(particles, start, target, grid, float(thickness[target]))
 
 
@@ -118,8 +112,13 @@ def predict_by_replicate(series: Labelled, replicate: Labelled, n_given: int) ->
     return labels, thickness
 
 
-def predicted_series(series: Labelled, predicted: Predicted, predictor: str, mode: str, n_given: int) -> Labelled:
-    """Return a prediction as a series of its own; press position and time are inputs, thickness and degree are predicted."""
+def predicted_series(
+    series: Labelled, predicted: Predicted, predictor: str, mode: str, n_given: int, thickness_source: str = "stated"
+) -> Labelled:
+    """Return a prediction as a series of its own; press position and time are inputs, thickness and degree are predicted.
+
+    ``thickness_source`` is ``stated`` by the predictor, or ``voxels`` where it states none (see :func:`voxel_thickness`).
+    """
     labels, thickness = predicted
     frames = {name: series.frames[name] for name in ("press_position_um", "time_us") if name in series.frames}
     frames |= {"thickness_um": thickness, "compression_degree": 1 - thickness / thickness[0]}
@@ -130,5 +129,11 @@ def predicted_series(series: Labelled, predicted: Predicted, predictor: str, mod
         labels=labels,
         frames=frames,
         source=f"{predictor} ({mode}) from {series.source}",
-        attributes={**attributes, "predictor": predictor, "mode": mode, "n_given_frames": n_given},
+        attributes={
+            **attributes,
+            "predictor": predictor,
+            "mode": mode,
+            "n_given_frames": n_given,
+            "thickness_source": thickness_source,
+        },
     )

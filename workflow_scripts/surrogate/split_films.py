@@ -12,8 +12,9 @@ from .windows import describe_runs
 
 DESCRIPTION = """Divide the windows of all series among training, validation and test.
 
-The record names, per run, the target frames of each part, and every test or validation frame that another part has seen
-(`overlaps`, compared by content); `leaking` is true where test frames were seen."""
+The record names, per run, the target frames of each part. `test_runs` says of each test run whether it is `leaking` and the `reason`: its film, or one
+that it replicates, is used for training or validation, or its frames are. `overlaps` lists frames of equal content in two parts. `leaking` is true if any
+test run is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from workflow_scripts.common.errors import InputFileError, SettingsError
+from workflow_scripts.common.errors import SettingsError
 from workflow_scripts.common.study import STAGES, read_study, schema_text
 from workflow_scripts.common.write_settings import main as write_settings
 
@@ -125,7 +125,6 @@ def test_what_the_rules_look_up(study):
     assert len(found.surrogate_runs) == 11 and found.test_runs == [("f3", 20), ("f3", 35), ("f3", 50)]
     assert found.replicate_of("f3") == "f3_again" and found.replicate_of("f1") is None
     assert found.run_overrides("mine", 30) == {"length_unit_um": 1e6} and found.run_overrides("f1", 20) == {}
-    assert found.press("mine", 30) == ["press.csv"] and found.press("mine", 20) == []
     assert found.mini_volume_sets == [("c", 16, 2)]
     assert (found.alternatives(["a", "b"]), found.alternatives([])) == ("a|b", "(?!)")
 
@@ -146,6 +145,7 @@ def test_replicates_of_the_users_runs_are_no_training(study):
 def test_replicate_is_asked_for_only_where_there_is_one(study):
     found = study(surrogate={"split": {"test_films": ["f3"]}, "predictors": ["copy", "replicate"], "architectures": ["paper"]})
     assert found.predictors("f3") == ["copy", "replicate"] and found.predictors("f1") == ["copy"]
+    assert found.modes("replicate") == ("rollout",) and found.modes("copy") == ("one_step", "rollout")
 
 
 def test_held_out_degrees_of_trained_films_are_tested_too(study):
@@ -158,17 +158,33 @@ def test_the_stride_window_is_resolved(study):
     case = {"samples": ["one"], "slice_windows": [4, 8], "strides": [1, "window"]}
     found = study(autoencoder={"cases": {"c": case}, "searched_cases": []})
     assert found.mini_volume_sets == [("c", 4, 1), ("c", 4, 4), ("c", 8, 1), ("c", 8, 8)]
+    case["strides"] = [4, "window"]
+    found = study(autoencoder={"cases": {"c": case}, "searched_cases": []})
+    assert found.mini_volume_sets == [("c", 4, 4), ("c", 8, 4), ("c", 8, 8)], "a set is made once, however often it is said"
 
 
-def test_dumps_of_a_run_are_a_pattern_or_a_folder(study, tmp_path):
+def test_dumps_of_a_run_are_a_pattern_or_a_folder_and_nothing_beside_them(study, tmp_path):
     found = study(films=None, runs=RUNS, surrogate={"split": {"test_films": []}})
-    with pytest.raises(InputFileError, match=r"run mine at 30 %: no dump file matches 'dumps/\*\.dump'"):
-        found.dumps("mine", 30)
+    assert found.dumps("mine", 30) == found.dumps("mine", 20) == found.press("mine", 30) == []
     (tmp_path / "dumps/folder").mkdir(parents=True)
-    for name in ("b.dump", "a.dump"):
-        (tmp_path / "dumps" / name).touch()
-    assert found.dumps("mine", 30) == ["dumps/a.dump", "dumps/b.dump"]
-    assert found.dumps("mine", 20) == ["dumps/a.dump", "dumps/b.dump"]
+    for name in ("d10.dump", "d9.dump"):
+        (tmp_path / "dumps" / name).write_text("ITEM: TIMESTEP\n0\n")
+    (tmp_path / "dumps/press.csv").write_text("step,z_press\n0,1\n")
+    (tmp_path / "dumps/log.lammps").write_text("LAMMPS\n")
+    assert found.dumps("mine", 30) == found.dumps("mine", 20) == ["dumps/d9.dump", "dumps/d10.dump"]
+    (tmp_path / "press.csv").touch()
+    assert found.press("mine", 30) == ["press.csv"] and found.press("mine", 20) == []
+
+
+def test_the_slices_of_a_folder_are_known_one_by_one(study, tmp_path):
+    found = study(samples=SAMPLES.replace("one.tif", "slices"))
+    assert found.source("one") == []
+    (tmp_path / "slices").mkdir()
+    for name in ("s1.tif", "s2.tif", ".hidden"):
+        (tmp_path / "slices" / name).touch()
+    assert found.source("one") == ["slices/s1.tif", "slices/s2.tif"]
+    (tmp_path / "one.tif").touch()
+    assert study().source("one") == ["one.tif"]
 
 
 def test_a_study_without_films_or_without_samples_is_one(study):

@@ -1,6 +1,7 @@
 """Metrics and baselines, against what can be said by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import pytest
 from tests.helpers.series import EDGE_UM, pressed_film
 from workflow_scripts.calendering.dumps import Particles
 from workflow_scripts.calendering.particles import Run as ParticleRun
+from workflow_scripts.calendering.voxels import Grid, paint_frame
 from workflow_scripts.common.errors import ContractError
+from workflow_scripts.common.volumes import Labelled
 from workflow_scripts.surrogate.baselines import squeeze_voxels
+from workflow_scripts.surrogate.evaluate_predictions import compare
 from workflow_scripts.surrogate.metrics import frame_row, is_release, label_errors, phase_scores, porosity, r2_film, spring_back
-from workflow_scripts.surrogate.rollout import predict_by_baseline, predict_by_replicate, predicted_series
+from workflow_scripts.surrogate.rollout import predict_by_baseline, predict_by_replicate, predicted_series, voxel_thickness
 
 
 def frame(*slices):
@@ -41,7 +45,53 @@ def test_scores_and_counts_by_hand():
 
 def test_release_and_spring_back():
     assert is_release(np.array([3.0, 2.0, 1.0, 2.0])).tolist() == [False, False, False, True]
+    assert is_release(np.array([3.0, 1.1, 1.0, 2.0]), turn_frame=1).tolist() == [False, False, True, True]
     assert spring_back(np.array([4.0, 2.0, 3.0, 1.0])).tolist() == [0, 0, 0.5, 0]
+    released = np.array([False, False, True, True])
+    assert spring_back(np.array([4.0, 2.0, 2.0, 3.0]), released, 1.0).tolist() == [0, 0, 1, 2], (
+        "the press turned between two frames"
+    )
+    assert spring_back(np.array([4.0, 2.0, 0.5, 1.0]), released, 1.0).tolist() == [0, 0, 0, 1]
+
+
+def turned_between_frames(source="press table"):
+    """Return a series of four frames of which the last two come after a turn at 2 um, and its copy with other heights."""
+    labels = np.full((4, 8, 2, 2), 4, np.uint8)
+    for labelled, slices in zip(labels, (8, 5, 5, 6)):
+        labelled[:slices] = 2
+    columns = {"press_position_um": np.array([4.0, 2.6, 2.6, 4.0]), "thickness_um": np.array([4.0, 2.6, 2.4, 2.8])}
+    facts = {"turn_frame": 1, "lowest_thickness_um": 2.0, "lowest_thickness_source": source}
+    true = Labelled(labels, EDGE_UM, (False, True, True), "", columns, facts)
+    stated = predicted_series(true, (labels, np.array([4.0, 2.6, 2.2, 3.0])), "model", "rollout", 1)
+    return true, stated
+
+
+def test_spring_back_counts_from_the_lowest_press_between_two_frames():
+    true, predicted = turned_between_frames()
+    rows = compare(true, predicted)
+    assert [row["is_release"] for row in rows] == [False, True, True]
+    assert [row["spring_back_true"] for row in rows] == pytest.approx([0, 0.2, 0.4])
+    assert [row["spring_back_predicted"] for row in rows] == pytest.approx([0, 0.1, 0.5])
+    step = predicted_series(true, (true.labels, predicted.frames["thickness_um"]), "model", "one_step", 1)
+    assert [row["spring_back_predicted"] for row in compare(true, step)] == pytest.approx([0, 0.1, 0.5])
+
+
+def test_a_lowest_thickness_that_is_the_film_s_own_is_not_told_to_predictions():
+    rows = compare(*turned_between_frames(source="frames"))
+    assert [row["spring_back_predicted"] for row in rows] == pytest.approx([0, 0, 3.0 / 2.2 - 1])
+    assert [row["spring_back_true"] for row in rows] == pytest.approx([0, 0, 2.8 / 2.4 - 1])
+
+
+def test_thickness_that_is_not_stated_is_counted_alike_on_both_sides():
+    true, _ = turned_between_frames()
+    blind = predicted_series(true, (true.labels, voxel_thickness(true.labels, EDGE_UM)), "paper", "rollout", 1, "voxels")
+    for row in compare(true, blind):
+        assert row["thickness_source"] == "voxels"
+        assert (
+            row["thickness_um_true"] == row["thickness_um_predicted"] and row["spring_back_true"] == row["spring_back_predicted"]
+        )
+    assert [row["thickness_um_true"] for row in compare(true, blind)] == [2.5, 2.5, 3.0]
+    assert {row["thickness_source"] for row in compare(*turned_between_frames())} == {"stated"}
 
 
 def test_squeeze_to_half_takes_every_second_slice():
@@ -99,6 +149,27 @@ def affine_film():
 def test_affine_spheres_are_exact_where_spheres_move_affinely(mode):
     series, dem = affine_film()
     assert np.array_equal(predict_by_baseline("affine_spheres", series, 3, mode, dem)[0], series.labels)
+
+
+@pytest.mark.parametrize(("periodic", "length"), [((True, True), 6.2), ((False, False), 6.0)])
+def test_affine_spheres_take_the_grid_of_the_series_whatever_the_settings_were(periodic, length):
+    """A box that misfits its voxels by more than the default allows, and walls that move: the grid is that of all frames."""
+    series, dem = affine_film()
+    box = np.array(dem.particles.box)
+    box[:, :2, 1] = length
+    if not periodic[0]:
+        box[3:, :2, 0] = -0.5  # a wall steps back after the given frames
+        box[:, :2, 1] = length - 0.5
+    moved = replace(dem.particles, box=box, periodic=periodic)
+    labels = np.stack([
+        paint_frame(replace(moved, **{name: getattr(moved, name)[:1] for name in ("x", "y", "radius", "box", "step")},
+                            z=moved.z[frame : frame + 1]), 0, dem.thickness_um[frame],
+                    Grid(series.labels.shape[1:], EDGE_UM, periodic, 0.04, (0.0, 0.0) if periodic[0] else (-0.5, -0.5))).labels
+        for frame in range(len(series.labels))
+    ])  # fmt: skip
+    stretched = replace(series, labels=labels, periodic=(False, *periodic))
+    found = predict_by_baseline("affine_spheres", stretched, 3, "rollout", replace(dem, particles=moved))[0]
+    assert np.array_equal(found, labels)
 
 
 def test_affine_spheres_need_their_own_particles():

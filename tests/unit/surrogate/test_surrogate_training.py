@@ -241,22 +241,11 @@ def test_programs_from_series_to_metrics(tmp_path):
         ("copy", []),
         ("replicate", ["--replicate-frames", paths[2]]),
     ):
-        outputs = [str(tmp_path / f"{predictor}_{mode}.zarr.zip") for mode in ("one_step", "rollout")]
-        predict_frames.main(
-            [
-                *settings,
-                "--predictor",
-                predictor,
-                "--frames",
-                paths[2],
-                *more,
-                "--output-one-step",
-                outputs[0],
-                "--output-rollout",
-                outputs[1],
-            ]
-        )
-        predictions += [f"{predictor}:{mode}={path}" for mode, path in zip(("one_step", "rollout"), outputs)]
+        modes = ("rollout",) if predictor == "replicate" else ("one_step", "rollout")
+        outputs = {mode: str(tmp_path / f"{predictor}_{mode}.zarr.zip") for mode in modes}
+        named = [word for mode, path in outputs.items() for word in (f"--output-{mode.replace('_', '-')}", path)]
+        predict_frames.main([*settings, "--predictor", predictor, "--frames", paths[2], *more, *named])
+        predictions += [f"{predictor}:{mode}={path}" for mode, path in outputs.items()]
     names = ["true", "copy:one_step"]
     rows = [f"{name},{frame},pore,z,0.25,{1.5 + frame if frame > 3 else ''}" for name in names for frame in range(9)]
     (tmp_path / "transport.csv").write_text("\n".join(["series,frame,case,axis,relative_diffusivity,tortuosity_factor", *rows]))
@@ -264,12 +253,20 @@ def test_programs_from_series_to_metrics(tmp_path):
     (tmp_path / "contacts.csv").write_text(
         "\n".join([header, *(f"{name},{frame},1,2,{frame}" for name in names for frame in range(9))])
     )
-    evaluate_predictions.main(
-        [*settings, "--frames", paths[2], "--prediction", *predictions, "--transport", str(tmp_path / "transport.csv"),
-         "--interfaces", str(tmp_path / "contacts.csv"), "--output", str(tmp_path / "metrics.csv")]
-    )  # fmt: skip
+    compared = [*settings, "--frames", paths[2], "--prediction", *predictions, "--transport", str(tmp_path / "transport.csv"),
+        "--interfaces", str(tmp_path / "contacts.csv"), "--output", str(tmp_path / "metrics.csv")]  # fmt: skip
+    evaluate_predictions.main([*compared, "--split", str(tmp_path / "split.json")])
     table = read_table(tmp_path / "metrics.csv")
-    assert len(table) == 6 * 6
+    assert len(table) == 5 * 6 and {row["leaking"] for row in table} == {"false"}
+    leaking = json.loads((tmp_path / "split.json").read_text())
+    leaking["test_runs"][0]["leaking"] = True
+    (tmp_path / "split.json").write_text(json.dumps(leaking))
+    for more, expected in ((["--split", str(tmp_path / "split.json")], {"true"}), ([], {""})):
+        evaluate_predictions.main([*compared, *more])
+        assert {row["leaking"] for row in read_table(tmp_path / "metrics.csv")} == expected
+    (tmp_path / "other.json").write_text(json.dumps({**SMALL, "lag_window": 4}))
+    with pytest.raises(ContractError, match="n_given_frames 3; expected the lag window of the settings, 4"):
+        evaluate_predictions.main(["--settings", str(tmp_path / "other.json"), *compared[2:]])
     perfect = [row for row in table if row["predictor"] == "replicate"]
     assert all(
         float(row["r2_film"]) == float(row["accuracy"]) == 1 and row["spring_back_true"] == row["spring_back_predicted"]
@@ -290,22 +287,12 @@ def test_programs_from_series_to_metrics(tmp_path):
         (["--predictor", "model"], InputFileError, "needs --model"),
         (["--predictor", "affine_spheres"], InputFileError, "needs --particles"),
         (["--predictor", "replicate"], InputFileError, "needs --replicate-frames"),
+        (["--predictor", "replicate", "--output-one-step", "a"], InputFileError, "expected rollout only"),
+        (["--predictor", "copy", "--output-rollout", ""], InputFileError, "one or more of one_step, rollout"),
     ],
 )
 def test_wrong_options_of_predict_frames(tmp_path, options, error, found):
     (tmp_path / "s.json").write_text("{}")
     path = write_films(tmp_path, films=("film_1",), degrees=(20,))[0]
     with pytest.raises(error, match=found):
-        predict_frames.main(
-            [
-                "--settings",
-                str(tmp_path / "s.json"),
-                "--frames",
-                path,
-                "--output-one-step",
-                "a",
-                "--output-rollout",
-                "b",
-                *options,
-            ]
-        )
+        predict_frames.main(["--settings", str(tmp_path / "s.json"), "--frames", path, "--output-rollout", "b", *options])
