@@ -166,9 +166,9 @@ def _tabled_plane(particles: Particles, press: PressPath) -> tuple[NDArray[np.fl
     between = (known >= clock[0]) & (known <= clock[-1])
     moments, heights = np.append(clock, known[between]), np.append(plane, press.position_um[between])
     lowest = float(heights.min())
-    interval = clock[1] - clock[0] if clock.size > 1 else 0.0
-    turn = int(np.searchsorted(clock, moments[heights == lowest].max() + 1e-6 * interval, side="right")) - 1
-    return plane, turn, lowest
+    # a frame counts as before the turn where the press has risen by no more than carrying spheres reach
+    turns = moments[heights <= lowest + REACH * float(np.median(particles.radius[0]))].max()
+    return plane, int(np.searchsorted(clock, turns, side="right")) - 1, lowest
 
 
 def _estimated_plane(top: NDArray[np.float64], size: float, label: float) -> tuple[NDArray[np.float64], int, str]:

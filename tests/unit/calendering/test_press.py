@@ -93,6 +93,14 @@ def test_press_that_turns_between_frames(loaded, turn_step):
     assert surface.lowest_um <= surface.thickness_um.min() and not surface.press_is_estimated
 
 
+def test_frame_just_after_the_turn_counts_as_the_turn(loaded):
+    particles, press = loaded
+    path = PressPath(np.insert(press.step, 4, 1990), None, np.insert(press.position_um, 4, press.position_um[4] - 0.005))
+    surface = find_surface(particles, path, 0.2)
+    assert surface.turn == 4 and surface.lowest_um == pytest.approx(7.995)
+    assert np.allclose(surface.thickness_um, TRUE, atol=2e-3)
+
+
 def test_lowest_point_is_sought_between_the_frames_only(loaded):
     particles, press = loaded
     longer = PressPath(np.append(press.step, 9000), None, np.append(press.position_um, 1.0))
