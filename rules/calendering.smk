@@ -149,7 +149,7 @@ rule read_dumps:
         mem_mb=4000,
         runtime=60,
     params:
-        press=lambda wildcards, input: ["--press", *input.press] if input.press else [],
+        files=run_options,
         original=lambda wildcards: (
             ["--replicate-of", STUDY.original(wildcards.film)]
             if STUDY.original(wildcards.film)
@@ -159,7 +159,7 @@ rule read_dumps:
         version=stage_version("calendering"),
     shell:
         "python -m workflow_scripts.calendering.read_dumps"
-        " --settings {input.settings} --dumps {input.dumps:q} {params.press:q} --film {wildcards.film} {params.original:q}"
+        " --settings {input.settings} {params.files:q} --film {wildcards.film} {params.original:q}"
         " --compression-degree-percent {wildcards.degree} --output {output} 2> {log}"
 
 

@@ -3,12 +3,11 @@
 TABLES = ("transport.csv", "transport.json", "frames.csv", "frames.json")
 
 
-def source_of(wildcards):
-    """Return a sample's image, or the marker of a missing one."""
-    path = STUDY.sample(wildcards.sample).path
-    return (
-        path if Path(path).exists() else "<results>/tomography/{sample}/missing_source"
-    )
+def run_options(wildcards, input):
+    """Return the options that name a run's files: as the runs sheet does, or those that the workflow made."""
+    row = STUDY.runs.get((wildcards.film, int(wildcards.degree)))
+    dumps, press = ([row.dumps], [row.press]) if row else (input.dumps, input.press)
+    return ["--dumps", *dumps, *(["--press", *press] if any(press) else [])]
 
 
 def series_files(wildcards):
@@ -60,12 +59,19 @@ def predictor_options(wildcards, input):
     )
 
 
+def prediction_outputs(wildcards, output):
+    """Return the options that name the modes that are predicted."""
+    return " ".join(
+        f"--output-{mode.replace('_', '-')} {path}" for mode, path in output.items()
+    )
+
+
 def prediction_files(wildcards):
     """Name and file of every prediction of a run."""
     return {
         f"{predictor}:{mode}": f"<results>/surrogate/{wildcards.film}/cd{wildcards.degree}/{predictor}_{mode}.zarr.zip"
         for predictor in STUDY.predictors(wildcards.film)
-        for mode in ("one_step", "rollout")
+        for mode in STUDY.modes(predictor)
     }
 
 
@@ -180,12 +186,11 @@ def every_artefact():
         made += [
             f"{folder}/{p}_{mode}.zarr.zip"
             for p in STUDY.predictors(film)
-            for mode in ("one_step", "rollout")
+            for mode in STUDY.modes(p)
         ]
         made += [f"{folder}/metrics.csv"]
         made += [
-            f"<results>/transport/surrogate/{film}/cd{degree}/{name}"
-            for name in TABLES
+            f"<results>/transport/surrogate/{film}/cd{degree}/{name}" for name in TABLES
         ]
     if REPORT_RUNS:
         made += ["<results>/surrogate/split.json"]

@@ -1,31 +1,10 @@
 # Image stacks to labelled volumes; tables of mini-volumes.
 
 
-# A dry run shows the whole study before its images are there; the run itself says which one is missing.
-rule report_missing_source:
-    output:
-        "<results>/tomography/{sample}/missing_source",
-    log:
-        "<logs>/tomography/report_missing_source/{sample}.log",
-    benchmark:
-        "<benchmarks>/tomography/report_missing_source/{sample}.tsv"
-    conda:
-        "../envs/voxels.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=5,
-    params:
-        source=lambda wildcards: STUDY.sample(wildcards.sample).path,
-        sheet=STUDY.settings.tomography.samples_sheet,
-    shell:
-        "python -m workflow_scripts.tomography.report_missing_source"
-        " --sample {wildcards.sample} --source {params.source:q} --sheet {params.sheet:q} 2> >(tee {log} >&2)"
-
-
+# Where an image or a run's files are not there, the program says so: a dry run shows the whole study all the same.
 rule import_volume:
     input:
-        source=source_of,
+        source=lambda wildcards: STUDY.source(wildcards.sample),
         settings=STUDY.slice("tomography"),
     output:
         "<results>/tomography/{sample}/labels.zarr.zip",

@@ -12,9 +12,11 @@ import pytest
 import tifffile
 import yaml
 
-from tests.helpers.workflow import snakemake, start_snakemake
+from tests.helpers.dumps import write_loading
+from tests.helpers.workflow import job_counts, snakemake, start_snakemake
 from workflow_scripts.common.errors import InputFileError
 from workflow_scripts.common.files import lock_folder
+from workflow_scripts.common.volumes import read_labelled
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +59,44 @@ def test_what_is_wrong_with_a_file_stands_in_what_snakemake_says(folder, options
     lines = [line.strip() for line in said(finished).splitlines()]
     (where,) = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     assert "noise.tif" in lines[where] and lines[where + 1].startswith("hint: ")
+
+
+MISSING = {
+    "image": ("tomography/noise/labels.zarr.zip", "noise.tif"),
+    "dumps": ("calendering/film_a/cd20/particles.h5", "dem/dump.*.txt"),
+    "press": ("calendering/film_b/cd20/particles.h5", "absent.csv"),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_what_a_sheet_names_but_is_not_there_is_told_by_the_run_and_not_by_the_dry_run(folder, what):
+    (folder / "noise.tif").unlink()
+    dump, _ = write_loading(folder, 6, 3, 40, 1)
+    rows = ["film_a\t20\tdem/dump.*.txt\t", f"film_b\t20\t{dump.name}\tabsent.csv"]
+    (folder / "runs.tsv").write_text("\n".join(["film\tcompression_degree_percent\tdumps\tpress", *rows, ""]))
+    calendering = {"films_sheet": None, "runs_sheet": "runs.tsv"}
+    study = {**STUDY, "calendering": calendering, "surrogate": {"split": {"test_films": ["film_b"]}}}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    assert snakemake(folder, "--configfile", folder / "study.yaml", "--dry-run").returncode == 0
+    target, named = MISSING[what]
+    finished = snakemake(folder, "--configfile", folder / "study.yaml", "--", f"results/small/{target}")
+    lines = said(finished).splitlines()
+    (where,) = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    assert finished.returncode != 0 and named in lines[where] and lines[where + 1].startswith("hint: ")
+
+
+def test_an_added_slice_is_imported(folder):
+    labels = np.random.default_rng(3).integers(0, 3, (4, 6, 5), dtype=np.uint8)
+    (folder / "slices").mkdir()
+    for number in range(3):
+        tifffile.imwrite(folder / f"slices/s{number}.tif", labels[number], photometric="minisblack")
+    sheet = folder / "samples.tsv"
+    sheet.write_text(sheet.read_text().replace("noise.tif", "slices"))
+    assert run_import(folder).returncode == 0
+    assert job_counts(run_import(folder, "--dry-run")) == {}
+    tifffile.imwrite(folder / "slices/s3.tif", labels[3], photometric="minisblack")
+    assert job_counts(run_import(folder)) == {"import_volume": 1}
+    assert np.array_equal(read_labelled(volume_of(folder)).labels, labels)
 
 
 def test_a_folder_is_locked_until_its_holder_ends(tmp_path):
