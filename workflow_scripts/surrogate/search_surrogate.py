@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     settings = SurrogateSettings.from_slice(options.settings)
     if settings.search.architecture is None:
-        raise SettingsError("surrogate.search.architecture is null: no network is searched", hint="name press_unet or paper there")
+        raise SettingsError(
+            "surrogate.search.architecture is null: no network is searched", hint="name press_unet or paper there"
+        )
     study = settings.search.study
     # the study's budget and workers are no part of what a trial depends on, so that a larger budget goes on with the same study
     searched = settings.model_copy(update={"search": settings.search.model_copy(update={"study": type(study)()})})

@@ -13,6 +13,12 @@ Predictor = Literal["copy", "affine_voxels", "affine_press", "affine_spheres", "
 Degree = Annotated[int, Field(ge=1, le=90)]
 Width = Annotated[int, Field(ge=1, le=4096)]
 
+VALUE_NAME: dict[str, str] = {
+    "paper": "mean squared error of label values",
+    "press_unet": "cross-entropy per voxel of the film + 0.1 x squared error of the thickness in voxels",
+}
+"""What the loss of each architecture is, and with it the value of a search's trial: the lowest validation loss."""
+
 
 class TrainingSettings(Section):
     """How a network is trained."""
@@ -187,7 +193,9 @@ class SurrogateSettings(Section):
             if predictor in self.predictors and architecture not in self.architectures:
                 raise ValueError(f"predictor {predictor!r} needs the architecture {architecture!r} in architectures")
         if self.search.architecture not in (None, *self.architectures):
-            raise ValueError(f"search.architecture {self.search.architecture!r} is not in architectures, so its winner is never trained")
+            raise ValueError(
+                f"search.architecture {self.search.architecture!r} is not in architectures, so its winner is never trained"
+            )
         for name in ("architectures", "predictors"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name} names something twice")

@@ -8,16 +8,11 @@ import optuna
 from ..common.errors import SettingsError
 from ..common.records import read_json
 from ..search.objective import TrialContext
+from .settings import VALUE_NAME as VALUE_NAME
 from .settings import SurrogateSettings
 from .splits import part_places
 from .training import train
 from .windows import describe_runs
-
-VALUE_NAME: dict[str, str] = {
-    "paper": "mean squared error of label values",
-    "press_unet": "cross-entropy per voxel of the film + 0.1 x squared error of the thickness in voxels",
-}
-"""What the value of a trial is, by architecture: the lowest validation loss."""
 
 
 def suggest(trial: optuna.Trial, settings: Mapping[str, Any]) -> dict[str, Any]:
