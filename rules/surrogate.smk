@@ -46,17 +46,20 @@ rule search_surrogate:
         "<benchmarks>/surrogate/search_surrogate.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: STUDY.settings.surrogate.search.study.threads
     resources:
-        mem_mb=8000,
+        mem_mb=48000,
         runtime=2880,
     params:
+        workers=lambda wildcards, threads: STUDY.settings.surrogate.search.study.workers_in(
+            threads
+        ),
         directory=f"results/{STUDY.settings.name}/scratch/search_surrogate",
         version=stage_version("surrogate"),
     shell:
         "python -m workflow_scripts.surrogate.search_surrogate"
         " --settings {input.settings} --split {input.split}"
-        " --frames {input.frames} --directory {params.directory} --workers {threads}"
+        " --frames {input.frames} --directory {params.directory} --workers {params.workers}"
         " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
@@ -77,7 +80,7 @@ rule train_surrogate:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
+        mem_mb=48000,
         runtime=1440,
     params:
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
@@ -102,6 +105,8 @@ rule predict_frames:
         "<logs>/surrogate/predict_frames/{film}_cd{degree}_{predictor}.log",
     benchmark:
         "<benchmarks>/surrogate/predict_frames/{film}_cd{degree}_{predictor}.tsv"
+    wildcard_constraints:
+        predictor="(?!replicate)[a-z_]+",
     conda:
         "../envs/torch.yaml"
     threads: 1
@@ -110,22 +115,33 @@ rule predict_frames:
         runtime=120,
     params:
         options=predictor_options,
+        outputs=prediction_outputs,
         version=stage_version("surrogate"),
     shell:
         "python -m workflow_scripts.surrogate.predict_frames"
         " --settings {input.settings} --predictor {wildcards.predictor} --frames {input.frames} {params.options}"
-        " --output-one-step {output.one_step} --output-rollout {output.rollout} 2> {log}"
+        " {params.outputs} 2> {log}"
+
+
+# A second run of the film sees no true frames on its way, so it has no one-step mode.
+use rule predict_frames as predict_frames_of_replicate with:
+    output:
+        rollout="<results>/surrogate/{film}/cd{degree}/{predictor}_rollout.zarr.zip",
+    wildcard_constraints:
+        predictor="replicate",
 
 
 rule evaluate_predictions:
     input:
         settings=STUDY.slice("surrogate"),
+        split="<results>/surrogate/split.json",
         frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
         predictions=lambda wildcards: list(prediction_files(wildcards).values()),
         transport="<results>/transport/surrogate/{film}/cd{degree}/transport.csv",
         interfaces="<results>/transport/surrogate/{film}/cd{degree}/frames.csv",
     output:
-        "<results>/surrogate/{film}/cd{degree}/metrics.csv",
+        table="<results>/surrogate/{film}/cd{degree}/metrics.csv",
+        record="<results>/surrogate/{film}/cd{degree}/metrics.json",
     log:
         "<logs>/surrogate/evaluate_predictions/{film}_cd{degree}.log",
     benchmark:
@@ -144,5 +160,5 @@ rule evaluate_predictions:
         version=stage_version("surrogate"),
     shell:
         "python -m workflow_scripts.surrogate.evaluate_predictions"
-        " --settings {input.settings} --frames {input.frames} --prediction {params.named:q}"
-        " --transport {input.transport} --interfaces {input.interfaces} --output {output} 2> {log}"
+        " --settings {input.settings} --split {input.split} --frames {input.frames} --prediction {params.named:q}"
+        " --transport {input.transport} --interfaces {input.interfaces} --output {output.table} 2> {log}"
