@@ -4,7 +4,6 @@ import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ..common.cli import program, run
 from ..common.errors import SettingsError
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "compression_degree_percent": options.compression_degree_percent,
         "frame_interval_us": float(times[1] - times[0]) if times.size > 1 else 0.0,
         "time_source": time_source,
-        "source": f"DEM dumps {Path(options.dumps[0]).name}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""),
+        "source": f"DEM dumps {files[0].name}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""),
         "provenance": provenance(
             "calendering",
             settings=rules.model_dump(),
