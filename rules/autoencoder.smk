@@ -42,11 +42,14 @@ rule search_autoencoder:
         "<benchmarks>/autoencoder/search_autoencoder/{case}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 2
+    threads: STUDY.settings.autoencoder.search.threads
     resources:
         mem_mb=16000,
         runtime=2880,
     params:
+        workers=lambda wildcards, threads: STUDY.settings.autoencoder.search.workers_in(
+            threads
+        ),
         named=named_volumes,
         straddle=straddle,
         split=lambda wildcards: STUDY.case(wildcards.case).split,
@@ -55,7 +58,7 @@ rule search_autoencoder:
     shell:
         "python -m workflow_scripts.autoencoder.search_autoencoder"
         " --settings {input.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
-        " --directory {params.directory} --workers {threads} --output-trials {output.trials}"
+        " --directory {params.directory} --workers {params.workers} --output-trials {output.trials}"
         " --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 

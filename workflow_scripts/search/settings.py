@@ -54,3 +54,16 @@ class SearchSettings(Section):
 
     threads_per_worker: int = Field(1, ge=1, le=1024)
     """Threads that the numerical libraries of each worker may use."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of all workers together."""
+        return self.workers * self.threads_per_worker
+
+    def workers_in(self, threads: int) -> int:
+        """Return how many workers fit into so many threads, at least one.
+
+        >>> SearchSettings(workers=8, threads_per_worker=2).workers_in(5)
+        2
+        """
+        return min(self.workers, max(1, threads // self.threads_per_worker))
