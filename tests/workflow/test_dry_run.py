@@ -1,5 +1,7 @@
 """Every study of the repository is planned by Snakemake; how often each rule runs follows from settings and sheets."""
 
+import re
+
 import pytest
 import yaml
 
@@ -38,12 +40,13 @@ def expected_counts(settings, films, samples):
         tests = {(film, degree) for film in split.test_films for degree in degrees}
         tests |= {(row.film, degree) for row in split.held_out for degree in row.compression_degrees_percent}
         replicate = sum(film in replicated for film, _ in tests) if "replicate" in surrogate.predictors else 0
-        predictions = len(tests) * len(set(surrogate.predictors) - {"replicate"}) + replicate
+        predictions = len(tests) * len(set(surrogate.predictors) - {"replicate"})
         runs = len(films) * len(degrees)
         counts |= {"insert_particles": len(packed), "dry_film": len(packed), "perturb_film": len(films) - len(packed)}
         counts |= {"load_film": len(films), "release_film": runs, "read_dumps": runs, "voxelize_frames": runs}
         counts |= {"solve_series": runs + len(tests), "measure_frames": runs + len(tests)}
         counts |= {"split_films": 1, "search_surrogate": 1, "train_surrogate": len(surrogate.architectures)}
+        counts |= {"predict_frames_of_replicate": replicate}
         counts |= {"predict_frames": predictions, "evaluate_predictions": len(tests), "draw_surrogate": 1}
     if samples:
         transport, autoencoder = settings.transport.tomography, settings.autoencoder
@@ -109,3 +112,13 @@ def test_a_study_without_images_and_one_without_films(checkout):
     assert films["draw_surrogate"] == 1 and not {"import_volume", "train_autoencoder", "solve_diffusion"} & set(films)
     images = job_counts(snakemake(checkout, *dry, *write_study(checkout, calendering={"films_sheet": None})))
     assert images["import_volume"] == 1 and not {"load_film", "train_surrogate", "draw_surrogate"} & set(images)
+
+
+@pytest.mark.parametrize(("workers", "threads_per_worker", "started"), [(1, 1, 1), (2, 1, 2), (8, 1, 2), (8, 2, 1)])
+def test_a_search_takes_the_workers_of_its_settings_as_far_as_the_cores_go(checkout, workers, threads_per_worker, started):
+    study = {"workers": workers, "threads_per_worker": threads_per_worker}
+    options = write_study(checkout, surrogate={"search": {"study": study}}, autoencoder={"search": study})
+    planned = snakemake(checkout, "--dry-run", "--printshellcmds", *options)
+    assert planned.returncode == 0
+    found = re.findall(r"search_(?:surrogate|autoencoder) .* --workers (\d+) ", planned.stdout + planned.stderr)
+    assert found == [str(started)] * 2
