@@ -47,7 +47,6 @@ def expected_counts(settings, films, samples):
         counts |= {"solve_series": runs + len(tests), "measure_frames": runs + len(tests)}
         counts |= {"split_films": 1, "search_surrogate": 1, "train_surrogate": len(surrogate.architectures)}
         counts |= {"predict_frames_of_replicate": replicate}
-        counts |= {"predict_frames_of_replicate": replicate}
         counts |= {"predict_frames": predictions, "evaluate_predictions": len(tests), "draw_surrogate": 1}
     if samples:
         transport, autoencoder = settings.transport.tomography, settings.autoencoder
