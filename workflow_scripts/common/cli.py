@@ -1,12 +1,26 @@
 """How every program starts and ends: the same help, the same two error lines, the same exit codes."""
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import CalandriaError
+
+RIGHTS = "check who may read or write there"
+OSERROR_HINTS = {
+    errno.ENOENT: "check the name, and that it is given relative to the folder in which the command runs",
+    errno.ENOTDIR: "check the name: something on the way to it is no folder",
+    errno.EISDIR: "a folder is there; name a file",
+    errno.EACCES: RIGHTS,
+    errno.EPERM: RIGHTS,
+    errno.EROFS: "the file system is read-only; name a place that can be written",
+    errno.ENOSPC: "make room on that file system, then give the same command again; finished results are kept",
+    errno.EDQUOT: "your quota on that file system is used up; make room, then give the same command again",
+}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -25,14 +39,23 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
     """
     try:
         main(arguments)
+        sys.stdout.flush()
     except CalandriaError as error:
         sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; finished results are kept\n")
         return 130
-    except BrokenPipeError:
-        return 0
+    except BrokenPipeError:  # the reader has seen enough, as `head` does; Python still flushes at its end
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in OSERROR_HINTS:
+            raise
+        where = f" ({error.filename!r})" if error.filename else ""
+        sys.stderr.write(f"error: {error.strerror}{where}\nhint: {OSERROR_HINTS[error.errno]}\n")
+        return 2
     return 0
 
 

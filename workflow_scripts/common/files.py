@@ -53,6 +53,20 @@ def existing_file(path: str | os.PathLike, what: str = "file") -> Path:
     return found
 
 
+def read_text(path: str | os.PathLike, what: str = "file") -> str:
+    """Return the text of a UTF-8 file, without a byte order mark; raises InputFileError where there is none."""
+    found = existing_file(path, what)
+    try:
+        return found.read_text(encoding="utf-8-sig")
+    except IsADirectoryError as error:
+        raise InputFileError(f"{what} {str(path)!r} is a folder; expected a file", hint="name the file in it") from error
+    except UnicodeDecodeError as error:
+        raise InputFileError(
+            f"{what} {str(path)!r} is not UTF-8 text (byte {error.object[error.start]:#04x} at position {error.start})",
+            hint="save it as plain text in UTF-8; spreadsheet programs ask for the encoding when they export",
+        ) from error
+
+
 def lock_folder(folder: str | os.PathLike) -> IO[str]:
     """Lock a folder against other processes; the lock ends when the returned file is closed or the process ends, however it ends.
 

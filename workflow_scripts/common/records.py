@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ContractError, InputFileError, SettingsError
-from .files import existing_file, replacing, write_text
+from .files import existing_file, read_text, replacing, write_text
 
 
 def canonical_json(content: Any) -> str:
@@ -41,7 +41,7 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON record."""
-    text = existing_file(path, "record").read_text(encoding="utf-8")
+    text = read_text(path, "record")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -70,8 +70,8 @@ def _cell(value: Any) -> Any:
 
 def read_table(path: str | os.PathLike) -> list[dict[str, str]]:
     """Read a CSV table with a header as a list of rows; lines that begin with # are passed over."""
-    with open(existing_file(path, "table"), newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(line for line in stream if not line.startswith("#")))
+    lines = read_text(path, "table").splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def record_path(table: str | os.PathLike) -> Path:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import SettingsError
-from .files import existing_file
+from .files import read_text
 from .records import read_json
 
 
@@ -63,7 +63,7 @@ def _keys(model: type[BaseModel]) -> Iterable[str]:
 
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     """Read a YAML file that must hold a mapping."""
-    text = existing_file(path, "settings file").read_text(encoding="utf-8")
+    text = read_text(path, "settings file")
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -82,12 +82,13 @@ def read_sheet(path: str | os.PathLike, row_model: type[Section]) -> list[Any]:
 
     Empty cells are left to the defaults of ``row_model``. All mistakes are told at once with their line numbers.
     """
-    lines = existing_file(path, "sample sheet").read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path, "sample sheet").splitlines()
     table = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not table:
         return []
     header = [name.strip() for name in table[0][1]]
-    rows, told = [], []
+    rows = []
+    told = [f"column {name!r} occurs twice" for name in dict.fromkeys(header) if header.count(name) > 1]
     for number, cells in table[1:]:
         if len(cells) != len(header):
             told.append(f"line {number} has {len(cells)} cells; expected {len(header)}, separated by tabs")

@@ -85,7 +85,7 @@ class Study:
 
     def original(self, film: str) -> str | None:
         """Return the film that a film replicates, or None."""
-        rows = [*self.films.values(), *self.runs.values()]
+        rows: list[FilmRow | RunRow] = [*self.films.values(), *self.runs.values()]
         return next((row.replicate_of for row in rows if row.film == film), None)
 
     @staticmethod

@@ -1,8 +1,12 @@
+import errno
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
-from workflow_scripts.common.cli import program, run
+from workflow_scripts.common.cli import OSERROR_HINTS, failures, program, run
 from workflow_scripts.common.errors import (
     CalandriaError,
     ContractError,
@@ -65,7 +69,17 @@ def _raiser(error):
         (None, 0, []),
         (ContractError("wrong\naxes", hint="transpose"), 2, ["error: wrong axes", "hint: transpose"]),
         (KeyboardInterrupt(), 130, ["interrupted; finished results are kept"]),
-        (BrokenPipeError(), 0, []),
+        (BrokenPipeError(), 141, []),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "volume.zarr.zip"),
+            2,
+            ["error: No space left on device ('volume.zarr.zip')", f"hint: {OSERROR_HINTS[errno.ENOSPC]}"],
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "out.json"),
+            2,
+            ["error: Permission denied ('out.json')", "hint: check who may read or write there"],
+        ),
     ],
 )
 def test_exit_codes_and_error_lines(error, code, lines, capsys):
@@ -77,6 +91,43 @@ def test_exit_codes_and_error_lines(error, code, lines, capsys):
 def test_a_fault_of_the_program_is_not_dressed_as_one_of_the_user():
     with pytest.raises(ZeroDivisionError):
         run(_raiser(ZeroDivisionError()))
+
+
+def test_an_error_of_the_system_that_says_nothing_to_users_keeps_its_traceback():
+    with pytest.raises(OSError, match="odd"):
+        run(_raiser(OSError(errno.EDOM, "odd")))
+
+
+def test_a_file_that_is_not_there_is_two_lines(tmp_path, capsys):
+    assert run(lambda arguments: open(tmp_path / "none.txt").close()) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "none.txt" in lines[0] and lines[1].startswith("hint: ")
+
+
+def test_a_reader_that_has_seen_enough_ends_a_program_without_words():
+    code = "import sys; from workflow_scripts.common.cli import run; sys.exit(run(lambda a: [print(i) for i in range(100000)]))"
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program.stdout.readline()
+    program.stdout.close()
+    assert program.stderr.read() == b"" and program.wait(20) == 141
+    program.stderr.close()
+
+
+def test_failures_are_those_of_logs_that_end_in_an_error(tmp_path):
+    (tmp_path / "stage").mkdir()
+    for name, text in {
+        "good": "note\n",
+        "bad": "note\nerror: wrong\nhint: mend\n",
+        "fault": "Traceback (most recent call last):\n  File\nValueError: x\n",
+        "old": "error: long ago\nhint: forget it\n",
+    }.items():
+        (tmp_path / f"stage/{name}.log").write_text(text)
+    os.utime(tmp_path / "stage/old.log", (100, 100))
+    told = failures(tmp_path, since=200)
+    assert told == [
+        f"in {tmp_path}/stage/bad.log:\nerror: wrong\nhint: mend",
+        f"in {tmp_path}/stage/fault.log:\nValueError: x",
+    ]
 
 
 def test_run_hands_the_arguments_on():

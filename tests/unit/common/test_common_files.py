@@ -50,6 +50,18 @@ def test_the_target_is_untouched_until_the_end_and_suffixes_are_kept(tmp_path):
     assert target.read_text() == "whole" and [path.name for path in tmp_path.iterdir()] == ["labels.zarr.zip"]
 
 
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    """The child of a killed run may write what the next run writes, too."""
+    target = tmp_path / "model.pt"
+    with replacing(target) as first:
+        first.write_text("first")
+        with replacing(target) as second:
+            assert second != first
+            second.write_text("second")
+        assert target.read_text() == "second" and first.read_text() == "first"
+    assert target.read_text() == "first" and [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
 def test_new_files_have_the_rights_that_the_user_gives_new_files(tmp_path, umask):
     former = os.umask(umask)

@@ -126,3 +126,22 @@ def test_all_mistakes_of_a_sheet_are_told_with_their_lines(tmp_path):
 def test_an_unknown_column_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"line 2: sed is unknown \(did you mean 'seed'\?\)"):
         read_sheet(sheet(tmp_path, "film\tsed\nab\t1\n"), Row)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"film\tseed\nk\xe4fer\t1\n", r"sample sheet .* is not UTF-8 text \(byte 0xe4 at position 11\)"),
+        (None, "sample sheet .* is a folder; expected a file"),
+        (b"film\tseed\tseed\nab\t1\t2\n", "column 'seed' occurs twice"),
+    ],
+)
+def test_what_is_no_sheet_is_told(tmp_path, content, match):
+    path = tmp_path / "films.tsv"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises((InputFileError, SettingsError), match=match) as caught:
+        read_sheet(path, Row)
+    assert caught.value.hint
