@@ -188,7 +188,7 @@ def every_artefact():
             for p in STUDY.predictors(film)
             for mode in STUDY.modes(p)
         ]
-        made += [f"{folder}/metrics.csv"]
+        made += [f"{folder}/metrics.{end}" for end in ("csv", "json")]
         made += [
             f"<results>/transport/surrogate/{film}/cd{degree}/{name}" for name in TABLES
         ]

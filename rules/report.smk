@@ -28,12 +28,24 @@ SEARCHES = {
         else {}
     ),
 }
+NOT_SEARCHED = [
+    *(["surrogate"] if REPORT_RUNS and not SURROGATE.search.architecture else []),
+    *(
+        [
+            f"autoencoder {case}"
+            for case in STUDY.settings.autoencoder.cases
+            if case not in STUDY.settings.autoencoder.searched_cases
+        ]
+        if STUDY.samples
+        else []
+    ),
+]
 SURROGATE_FIGURES = {
     "losses": "Losses over the epochs of the final training.",
-    "r2": "R² of each predicted frame on the label values, void included, as the paper defines it.",
-    "r2_film": "R² of the film alone: voxels that are film in the true or in the predicted frame.",
-    "phases": "Volumes of pore, CBD and AM in free rollouts; dashed: the true ones.",
-    "degrees": "Last frame of free rollouts against the compression degree; dashed: the true values.",
+    "r2": "R² of each predicted frame on the label values, void included, as the paper defines it. Below -0.5 the axis is cut.",
+    "r2_film": "R² of the film alone: voxels that are film in the true or in the predicted frame. Below -0.5 the axis is cut.",
+    "phases": "Volumes of pore, CBD and AM in free rollouts; black dashes: the true ones.",
+    "degrees": "Last frame of free rollouts against the compression degree; black dashes: the true values. Blocked frames have no tortuosity factor.",
     "slices": "Middle slice of the last frame: true and predicted in free rollouts.",
 }
 
@@ -60,6 +72,19 @@ rule tabulate_results:
             f"<results>/surrogate/{film}/cd{degree}/metrics.csv"
             for film, degree in REPORT_RUNS
         ],
+        split=["<results>/surrogate/split.json"] if REPORT_RUNS else [],
+        records=[
+            *(
+                f"<results>/transport/calendering/{film}/cd{degree}/{name}.json"
+                for film, degree in ALL_RUNS
+                for name in ("frames", "transport")
+            ),
+            *(
+                f"<results>/surrogate/{film}/cd{degree}/metrics.json"
+                for film, degree in REPORT_RUNS
+            ),
+            *(f"{folder}/trials.json" for folder in SEARCHES.values()),
+        ],
         evaluations=[
             f"<results>/autoencoder/{case}/w{window}_s{stride}/evaluation.json"
             for case, window, stride in STUDY.mini_volume_sets
@@ -70,6 +95,8 @@ rule tabulate_results:
             f"{PUBLISHED}/{table}.csv"
             for table in (
                 "cathodes_nmc532",
+                "volumes",
+                "calendering_scores",
                 "autoencoder_results",
                 "calendering_contact_area",
             )
@@ -117,12 +144,15 @@ rule tabulate_results:
         trials=lambda wildcards, input: named(SEARCHES, input.trials),
         published=lambda wildcards, input: Path(input.published[0]).parent,
         best=lambda wildcards, input: named(SEARCHES, input.best),
+        split=lambda wildcards, input: f"--split {input.split}" if input.split else "",
+        not_searched=NOT_SEARCHED,
         version=stage_version("report"),
     shell:
         "python -m workflow_scripts.report.tabulate_results --settings {input.settings} --title {params.title:q}"
         " --phases {params.phases:q} --published-samples {params.published_samples:q} --diffusion {params.diffusion:q}"
         " --frames {params.frames:q} --transport {params.transport:q} --metrics {params.metrics:q}"
         " --evaluations {params.evaluations:q} --trials {params.trials:q} --best {params.best:q}"
+        " {params.split} --not-searched {params.not_searched:q}"
         " --published {params.published:q} --output-csv {output.csv} --output-markdown {output.markdown} 2> {log}"
 
 

@@ -10,9 +10,11 @@ from ..common.cli import program, run
 from ..common.files import replacing
 from ..common.records import read_table
 from ..common.volumes import open_labelled
+from ..surrogate.settings import VALUE_NAME
 from ..tomography.list_mini_volumes import named_paths
 from .figures import against_degree, loss_curves, phase_volumes, r2_per_frame, slices
 from .settings import ReportSettings
+from .tables import pair_columns, quantity_of
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,17 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     columns = {}
     for name, path in named_paths(options.series).items():
         with open_labelled(path) as (array, facts):
-            columns[name.replace(":", ", ").replace("_", " ")] = array[-1]
+            columns[name] = array[-1]
             edge_um = facts.voxel_edge_um
-    quantities = {"porosity": "porosity"} | {
-        name.removesuffix("_true"): name.removesuffix("_true")
-        .replace("relative_diffusivity_", "D/D₀: ")
-        .replace("tortuosity_factor_", "tortuosity factor: ")
-        for name in metrics[0]
-        if name.endswith("_true") and name.startswith(("relative_diffusivity", "tortuosity_factor"))
+    quantities = {
+        column: quantity_of(column)[0].replace("relative diffusivity", "D_eff / D₀")
+        for column in pair_columns(metrics[0])
+        if column == "porosity" or column.startswith(("relative_diffusivity", "tortuosity_factor"))
     }
     drawn: dict[str, Figure] = {
-        "losses": loss_curves({name: read_table(path) for name, path in named_paths(options.losses).items()}),
+        "losses": loss_curves({name: read_table(path) for name, path in named_paths(options.losses).items()}, VALUE_NAME),
         "r2": r2_per_frame(metrics),
         "r2_film": r2_per_frame(metrics, "r2_film"),
         "phases": phase_volumes(metrics, edge_um**3),

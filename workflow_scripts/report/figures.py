@@ -1,17 +1,22 @@
 """Figures of the calendering surrogate, drawn from its tables and series; every axis names its unit."""
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+
+from ..common.phases import PHASES
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -26,6 +31,9 @@ PREDICTOR_COLOURS = {
     "paper": "#CC79A7",
     "replicate": "#E69F00",
 }
+PREDICTOR_STYLES = {"true": (0, (4, 2)), "affine_voxels": (0, (1, 1)), "affine_press": "-."}  # they often coincide
+LOWEST_R2 = -0.5
+PER_ROW = 4
 PHASE_COLOURS = {0: "#dfe6ea", 1: "#2b2b2b", 2: "#c9803a", 4: "#ffffff"}
 PHASE_LABELS = {0: "pore", 1: "CBD", 2: "AM", 4: "void"}
 
@@ -62,25 +70,53 @@ def _curves(rows: Rows, mode: str) -> dict[str, list[Mapping[str, str]]]:
     return {name: sorted(curve, key=lambda row: int(row["frame"])) for name, curve in curves.items()}
 
 
-def loss_curves(losses: Mapping[str, Rows]) -> Figure:
-    """Draw training and validation loss over epochs, a panel per network."""
-    figure, axes = _panels(len(losses))
+def _style(name: str, bold: Sequence[str]) -> dict[str, Any]:
+    return {
+        "color": PREDICTOR_COLOURS.get(name),
+        "linestyle": PREDICTOR_STYLES.get(name, "-"),
+        "lw": 2 if name in bold else 1.3,
+        "zorder": 4 if name == "true" else 3 if name in bold else 2,
+    }
+
+
+def _run_panels(kinds: int, runs: int, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure and its axes by kind and run: a row of panels per kind, and a further block of rows after PER_ROW runs."""
+    columns, blocks = min(runs, PER_ROW), -(-runs // PER_ROW)
+    size = (3.4 * columns + 1.2, height * kinds * blocks)
+    figure, axes = plt.subplots(kinds * blocks, columns, figsize=size, squeeze=False, layout="constrained", **options)
+    for axis in axes[-kinds:, (runs - 1) % PER_ROW + 1 :].ravel():
+        axis.set_visible(False)
+    return figure, [[axes[j // PER_ROW * kinds + i, j % PER_ROW] for j in range(runs)] for i in range(kinds)]
+
+
+def _title(film: str, degree: int, rows: Rows) -> str:
+    return f"{film}, {degree} %" + (" (leaking)" if any(row["leaking"] != "false" for row in rows) else "")
+
+
+def loss_curves(losses: Mapping[str, Rows], names: Mapping[str, str]) -> Figure:
+    """Draw training and validation loss over epochs, a panel per network; ``names`` says what the loss of each network is."""
+    figure, axes = _panels(len(losses), height=3.2)
     for axis, (name, rows) in zip(axes, losses.items()):
         epochs = [int(row["epoch"]) for row in rows]
         for column in (name for name in rows[0] if "loss" in name):
-            axis.plot(epochs, [_value(row[column]) for row in rows], label=column.replace("_", " "))
-        axis.set(title=name, xlabel="epoch", ylabel="loss", yscale="log")
+            axis.plot(epochs, [_value(row[column]) for row in rows], label=column.removeprefix("loss_"))
+        axis.set(title=name, xlabel="epoch", ylabel="\n".join(textwrap.wrap(names[name], 40)))
+        shown = [value for line in axis.get_lines() for value in np.asarray(line.get_ydata(), float) if value > 0]
+        if shown and max(shown) > 5 * min(shown):
+            axis.set_yscale("log")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(frameon=False)
     return figure
 
 
 def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
-    """Draw R2 of each predicted frame for every predictor: a row of panels per mode, a column per film and degree."""
+    """Draw R2 of each predicted frame for every predictor: a row of panels per mode, a column per film and degree.
+
+    Values below LOWEST_R2 are cut off.
+    """
     runs = by_run(metrics)
     modes = ("one_step", "rollout")
-    figure, axes = plt.subplots(
-        len(modes), len(runs), figsize=(3.4 * len(runs) + 1.2, 5.4), squeeze=False, sharey="row", layout="constrained"
-    )
+    figure, axes = _run_panels(len(modes), len(runs), 2.7)
     handles: dict[str, object] = {}
     for i, mode in enumerate(modes):
         for axis, ((film, degree), rows) in zip(axes[i], runs.items()):
@@ -88,12 +124,16 @@ def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
                 (line,) = axis.plot(
                     [int(row["frame"]) for row in curve],
                     [_value(row[column]) for row in curve],
-                    color=PREDICTOR_COLOURS.get(name),
-                    lw=2 if name in ("model", "paper") else 1.3,
+                    **_style(name, ("model", "paper")),
                 )
-                handles[name.replace("_", " ")] = line
-            axis.set(title=f"{film}, {degree} %, {mode.replace('_', '-')}", xlabel="frame")
-        axes[i][0].set_ylabel("R², void included" if column == "r2_with_void" else "R² of the film")
+                handles[name] = line
+            axis.set(title=f"{_title(film, degree, rows)}, {mode.replace('_', '-')}", xlabel="frame")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        lowest = min(axis.get_ylim()[0] for axis in axes[i])
+        for j, axis in enumerate(axes[i]):
+            axis.set_ylim(max(lowest, LOWEST_R2), 1.04)
+            if j % PER_ROW == 0:
+                axis.set_ylabel("R², void included" if column == "r2_with_void" else "R² of the film")
     figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
     return figure
 
@@ -102,9 +142,7 @@ def phase_volumes(metrics: Rows, voxel_um3: float) -> Figure:
     """Draw the volume of pore, CBD and AM over the frames of each rollout: true, model and baselines."""
     runs = by_run(metrics)
     phases = ("pore", "cbd", "am")
-    figure, axes = plt.subplots(
-        len(phases), len(runs), figsize=(3.4 * len(runs) + 1.2, 7.2), squeeze=False, layout="constrained", sharex="col"
-    )
+    figure, axes = _run_panels(len(phases), len(runs), 2.4)
     handles: dict[str, object] = {}
     for j, ((film, degree), rows) in enumerate(runs.items()):
         curves = _curves(rows, "rollout")
@@ -115,18 +153,12 @@ def phase_volumes(metrics: Rows, voxel_um3: float) -> Figure:
             }
             for name, (curve, column) in series.items():
                 values = [_value(row[column]) * voxel_um3 / 1e3 for row in curve]
-                style = "--" if name == "true" else "-"
-                (line,) = axes[i][j].plot(
-                    [int(row["frame"]) for row in curve],
-                    values,
-                    style,
-                    color=PREDICTOR_COLOURS.get(name),
-                    lw=2 if name in ("true", "model") else 1.1,
-                )
-                handles[name.replace("_", " ")] = line
-            axes[i][j].set_title(f"{film}, {degree} %" if i == 0 else "")
-            if j == 0:
-                axes[i][j].set_ylabel(f"{PHASE_LABELS[{'pore': 0, 'cbd': 1, 'am': 2}[phase]]} / 10³ µm³")
+                (line,) = axes[i][j].plot([int(row["frame"]) for row in curve], values, **_style(name, ("true", "model")))
+                handles[name] = line
+            axes[i][j].set_title(_title(film, degree, rows) if i == 0 else "")
+            axes[i][j].xaxis.get_major_locator().set_params(integer=True)
+            if j % PER_ROW == 0:
+                axes[i][j].set_ylabel(f"{PHASE_LABELS[PHASES[phase]]} / 10³ µm³")
         axes[-1][j].set_xlabel("frame")
     figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
     return figure
@@ -159,20 +191,26 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
                 (line,) = axis.plot(
                     [d for d, _ in found],
                     [_value(row[column + suffix]) for _, row in found],
-                    "--o" if name == "true" else "-o",
+                    marker="o",
                     ms=4,
-                    color=PREDICTOR_COLOURS.get(name),
-                    lw=2 if name in ("true", "model") else 1.1,
+                    **_style(name, ("true", "model")),
                 )
-                handles[name.replace("_", " ")] = line
-            axis.set(title=film, xlabel="compression degree / %", ylabel=label)
+                handles[name] = line
+            axis.set(title=film, xlabel="compression degree / %", ylabel=label, xticks=sorted({d for _, d in by_run(metrics)}))
     figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
     return figure
 
 
 def slices(columns: Mapping[str, NDArray[np.uint8]], edge_um: float, title: str) -> Figure:
     """Draw the middle (z, x) slice of several volumes side by side, the current collector at the bottom."""
-    figure, axes = _panels(len(columns), columns=min(4, len(columns)), height=3.6)
+    tall = max(labels.shape[0] / labels.shape[2] for labels in columns.values())
+    width = min(3.2, 3.4 / tall)
+    across, down = min(PER_ROW, len(columns)), -(-len(columns) // PER_ROW)
+    size = ((width + 0.7) * across + 1.1, (width * tall + 0.8) * down + 0.3)
+    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    axes = list(grid.ravel())
+    for axis in axes[len(columns) :]:
+        axis.set_visible(False)
     codes = sorted(PHASE_COLOURS)
     colours, norm = ListedColormap([PHASE_COLOURS[code] for code in codes]), BoundaryNorm([*codes, codes[-1] + 1], len(codes))
     for axis, (name, labels) in zip(axes, columns.items()):

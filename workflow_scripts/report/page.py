@@ -43,7 +43,7 @@ class Grid:
 
 
 def pivot(rows: Sequence[Mapping[str, str]], title: str, note: str, quantities: Mapping[str, str], digits: int) -> Grid:
-    """Return the rows whose quantity is wanted with subjects down and quantities across; a reference stands in brackets.
+    """Return the rows whose quantity is wanted with subjects down and quantities across; units stand in the header, references in brackets.
 
     Parameters
     ----------
@@ -57,24 +57,38 @@ def pivot(rows: Sequence[Mapping[str, str]], title: str, note: str, quantities: 
         Significant digits.
     """
     cells: dict[str, dict[str, str]] = {}
+    units: dict[str, str] = {}
     for row in rows:
         if row["quantity"] in quantities:
-            text = shown(_parsed(row["value"]), digits)
+            units.setdefault(row["quantity"], row["unit"])
+            text = shown(parsed(row["value"]), digits)
             if row["reference"]:
-                text += f" [{shown(_parsed(row['reference']), digits)}]"
+                text += f" [{shown(parsed(row['reference']), digits)}]"
             cells.setdefault(row["subject"], {})[row["quantity"]] = text
     used = [quantity for quantity in quantities if any(quantity in row for row in cells.values())]
     return Grid(
         title,
         note,
-        ["", *(quantities[q] for q in used)],
+        ["", *(quantities[q] + (f" / {unit_shown(units[q])}" if units[q] else "") for q in used)],
         [[subject, *(row.get(q, "") for q in used)] for subject, row in cells.items()],
     )
 
 
-def _parsed(cell: str) -> float | int | str | None:
+def unit_shown(unit: str) -> str:
+    """Return a unit as a reader knows it.
+
+    >>> unit_shown("um2"), unit_shown("voxels")
+    ('µm²', 'voxels')
+    """
+    return {"um": "µm", "um2": "µm²", "m2/s": "m²/s"}.get(unit, unit)
+
+
+def parsed(cell: str) -> float | int | str | bool | None:
+    """Return a cell of the long table as a number, a truth value or a word; None if it is empty."""
     if cell in ("", None):
         return None
+    if cell in ("true", "false"):
+        return cell == "true"
     try:
         value = float(cell)
     except ValueError:

@@ -1,15 +1,16 @@
 """Gather every number of a study into one long table, as CSV and as Markdown.
 
 Columns: section, subject, quantity, value, unit, reference (a published or true value), source (of the reference), how made.
+Every table is read with the record beside it (same stem, .json), whose stage version and digests it quotes.
 """
 
 import sys
 from collections.abc import Sequence
 
 from ..common.cli import program, run
+from ..common.errors import SettingsError
 from ..common.files import write_text
-from ..common.provenance import stage_version
-from ..common.records import read_json, read_table, write_table
+from ..common.records import read_json, read_table, read_table_record, write_table
 from ..tomography.list_mini_volumes import named_paths
 from .settings import ReportSettings
 from .tables import (
@@ -20,12 +21,12 @@ from .tables import (
     diffusion_entries,
     film_entries,
     markdown,
+    no_search_entries,
     published_entries,
+    published_factor,
     search_entries,
     surrogate_entries,
 )
-
-PAPER_R2 = 0.95
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("best", "NAME=FILE: records of the best trials"),
     ):
         parser.add_argument(f"--{option}", nargs="*", default=[], metavar="NAME=FILE", help=what)
+    parser.add_argument("--split", help="record of split_films, which says why test runs leak; needed with --metrics")
+    parser.add_argument("--not-searched", nargs="*", default=[], metavar="NAME", help="learning stages without a search")
     parser.add_argument("--published", required=True, help="folder of the published tables")
     parser.add_argument("--output-csv", required=True, help="table as CSV; all digits")
     parser.add_argument("--output-markdown", required=True, help="table as Markdown; significant digits of the settings")
@@ -52,25 +55,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = ReportSettings.from_slice(options.settings)
     cathodes = {f"{row['sample']} {row['state']}": row for row in read_table(f"{options.published}/cathodes_nmc532.csv")}
     known = {name: cathodes.get(row) for name, row in named_paths(options.published_samples).items()}
+    phases = {name: read_json(path) for name, path in named_paths(options.phases).items()}
+    volumes = read_table(f"{options.published}/volumes.csv")
 
     entries: list[Entry] = []
-    for name, path in named_paths(options.phases).items():
-        entries += cathode_entries(name, read_json(path), known.get(name))
+    for name, record in phases.items():
+        entries += cathode_entries(name, record, known.get(name))
     for name, path in named_paths(options.diffusion).items():
-        sample = name.split(",")[0]
-        entries += diffusion_entries(sample, read_json(path), known.get(sample))
+        sample, record = name.split(",")[0], read_json(path)
+        entries += diffusion_entries(sample, record, published_factor(record, phases[sample], volumes, cathodes))
     transport = named_paths(options.transport)
-    versions = f"calendering {stage_version('calendering')}, transport {stage_version('transport')}"
     for name, path in named_paths(options.frames).items():
         film, degree = name.split(",")
-        entries += film_entries(film, degree, read_table(path), read_table(transport[name]), versions)
-    for path in named_paths(options.metrics).values():
-        entries += surrogate_entries(read_table(path), PAPER_R2, str(stage_version("surrogate")))
+        records = read_table_record(path), read_table_record(transport[name])
+        entries += film_entries(film, degree, read_table(path), read_table(transport[name]), records)
+    if options.metrics:
+        scores, split = read_table(f"{options.published}/calendering_scores.csv"), read_json(_needed(options.split))
+        for path in named_paths(options.metrics).values():
+            entries += surrogate_entries(read_table(path), read_table_record(path), split, scores)
     for name, path in named_paths(options.evaluations).items():
         entries += autoencoder_entries(name.replace(",", ", "), read_json(path))
     best = named_paths(options.best)
     for name, path in named_paths(options.trials).items():
-        entries += search_entries(name, read_table(path), read_json(best[name]))
+        entries += search_entries(name, read_table(path), read_table_record(path), read_json(best[name]))
+    entries += no_search_entries(options.not_searched)
     entries += published_entries(
         read_table(f"{options.published}/autoencoder_results.csv") if options.evaluations else [],
         read_table(f"{options.published}/calendering_contact_area.csv") if options.metrics else [],
@@ -78,6 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     entries.sort(key=lambda entry: entry.section)  # stable: keeps the order within a section
     write_table(options.output_csv, [entry.row() for entry in entries], COLUMNS)
     write_text(options.output_markdown, markdown(entries, options.title, settings.significant_digits))
+
+
+def _needed(split: str | None) -> str:
+    if split is None:
+        raise SettingsError("--metrics needs --split, which says whether runs leak", hint="add --split split.json of split_films")
+    return split
 
 
 if __name__ == "__main__":

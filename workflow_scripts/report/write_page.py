@@ -10,32 +10,31 @@ from ..common.files import existing_file, write_text
 from ..common.provenance import software_versions
 from ..common.records import read_table
 from ..tomography.list_mini_volumes import named_paths
-from .page import Grid, Picture, pivot, render
+from .page import Grid, Picture, parsed, pivot, render, unit_shown
 from .settings import ReportSettings
 from .tables import shown
 
-TEXTS = {
-    "tomography": (
-        "Tomography",
-        "Imported volumes and what they consist of. Fractions are shares of the electrode, void above it left out. Published values stand in square brackets.",
-    ),
-    "transport": (
-        "Transport",
-        "Steady diffusion, cell-centred finite volumes, concentrations fixed on the outer faces of the first and last slice. Tortuosity factor = conducting fraction / relative diffusivity.",
-    ),
-    "calendering": (
-        "Calendering",
-        "Films pressed to each compression degree and released. Thickness is that between current collector and film surface; spring-back is the thickness regained over that at the lowest point.",
-    ),
-    "surrogate": (
-        "Surrogate",
-        "Frames predicted for films that training never saw. One-step predictions see three true frames, rollouts only the first three. Copy repeats the last frame; the affine rows squeeze it, or move the spheres, to the true thickness, which a model is not told; replicate is a second simulation of the film that differs by rounding: nothing can be expected to do better.",
-    ),
-    "autoencoder": (
-        "Auto-encoder",
-        "Mini-volumes rebuilt from latent features. The errors stand beside those of predicting the mean, and of as many principal components. Voxels of one volume are correlated, so the p-values of means say little; the intervals resample whole mini-volumes.",
-    ),
-    "search": ("Search", "Optuna studies: how their trials ended, and the best one."),
+Rows = Sequence[dict[str, str]]
+
+TITLES = {
+    "tomography": "Tomography",
+    "transport": "Transport",
+    "calendering": "Calendering",
+    "surrogate": "Surrogate",
+    "autoencoder": "Auto-encoder",
+    "search": "Search",
+}
+PREDICTORS = {
+    "copy": "repeats the last known frame",
+    "affine_voxels": "stretches the last known frame along z to the true thickness of the frame in question, which a model is not told",
+    "affine_spheres": "moves the centres of the spheres likewise, to the true thickness, and leaves them their radii",
+    "affine_press": "stretches the last known frame to the lowest of its thickness and the press positions since: the film follows the press"
+    " down and never springs back; it is told the press alone, as model is",
+    "model": "our network (press_unet), which sees the lag window and the positions of the press",
+    "paper": "the published network, which sees the labels of the lag window alone",
+    "replicate": "a second simulation of the same dried film, its particles shifted at the start by amounts of rounding size; contacts amplify such"
+    " shifts, so the two runs differ by chance. Who does not know each particle's exact place cannot foretell that difference: it is the ceiling"
+    " for free rollouts, and has no one-step row, because the true frames just before tell which way chance went",
 }
 
 
@@ -63,8 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         section, _, caption = name.partition(":")
         pictures[section].append(Picture(existing_file(path, "figure").read_bytes(), caption))
     parts = [
-        {"anchor": name, "title": title, "text": text, "grids": grids(name, sections[name], digits), "pictures": pictures[name]}
-        for name, (title, text) in TEXTS.items()
+        {
+            "anchor": name,
+            "title": title,
+            "text": text_of(name, sections[name]),
+            "warning": warning_of(name, sections[name]),
+            "terms": terms_of(name, sections[name]),
+            "grids": grids(name, sections[name], digits),
+            "pictures": pictures[name],
+        }
+        for name, title in TITLES.items()
         if sections[name] or pictures[name]
     ]
     numbers = {
@@ -73,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 row["subject"],
                 row["quantity"],
                 _shown(row["value"], digits),
-                row["unit"],
+                unit_shown(row["unit"]),
                 _shown(row["reference"], digits),
                 row["source"],
                 row["how_made"],
@@ -93,50 +100,117 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _shown(cell: str, digits: int) -> str:
-    try:
-        return shown(float(cell), digits)
-    except ValueError:
-        return shown(cell, digits)
+    return shown(parsed(cell), digits)
 
 
-def grids(section: str, rows: list[dict[str, str]], digits: int) -> list[Grid]:
-    """Return the tables of a section of the page."""
+def _values(rows: Rows, quantity: str) -> list[str]:
+    """Return the different values of a quantity, in the order of the rows."""
+    return list(dict.fromkeys(row["value"] for row in rows if row["quantity"] == quantity))
+
+
+def text_of(section: str, rows: Rows) -> str:
+    """Return what the section shows, in the words that its own rows allow."""
+    match section:
+        case "tomography":
+            text = "Imported volumes and what they consist of. Fractions are shares of the electrode, void above it left out."
+            if any(row["reference"] for row in rows):
+                text += " In brackets: what is printed of the sample of that name; it need not describe these very voxels."
+            return text
+        case "transport":
+            text = (
+                "Steady diffusion, cell-centred finite volumes, concentrations fixed on the outer faces of the first and last slice. Relative diffusivity is D_eff / D₀,"
+                " tortuosity factor = conducting fraction / relative diffusivity. A blocked volume has no tortuosity factor (–)."
+            )
+            if any(row["reference"] for row in rows):
+                text += " In brackets: the printed factor of this very volume, for the same phases, direction and sides."
+            return text
+        case "calendering":
+            return (
+                "Films pressed to each compression degree and released. Thickness is that between current collector and film surface; compression degree and spring-back count"
+                " from the lowest point of the press, which may lie between two frames. Porosity is the share of pore voxels in the film."
+            )
+        case "surrogate":
+            given = " or ".join(_values(rows, "frames given"))
+            return (
+                f"Frames predicted for runs that are kept for the test. One-step predictions see the {given} true frames before each frame; free rollouts are given the"
+                f" first {given} frames and go on from what they predicted themselves. Nothing but the position of the press is told of later frames, save where the list says so."
+            )
+        case "autoencoder":
+            return (
+                "Mini-volumes rebuilt from latent features. The errors stand beside those of predicting the mean, and of as many principal components. The p-values take voxels that"
+                " are correlated for independent ones, so they are tiny for any difference; read the effect sizes, and the intervals, which resample whole mini-volumes."
+            )
+    return "Optuna studies: how their trials ended, and the best one. Values of different searches cannot be compared."
+
+
+def warning_of(section: str, rows: Rows) -> str:
+    """Return which rows are no evidence of generalisation, empty if none is so."""
+    subjects = [row["subject"] for row in rows if row["quantity"] == "leaking" and row["value"] == "true"]
     if section == "surrogate":
-        return surrogate_grids(rows, digits)
-    if section == "calendering":
-        wanted = [quantity for quantity in dict.fromkeys(row["quantity"] for row in rows) if not quantity.startswith("frames")]
-        main_part = {q: q for q in wanted if q.startswith(("compression", "spring", "thickness", "porosity"))}
-        rest = {q: q for q in wanted if q not in main_part}
-        return [
-            pivot(rows, "Thickness and porosity", "Thickness in µm.", main_part, digits),
-            pivot(rows, "Transport and contact", "Effective diffusivity in m²/s, contact areas in µm².", rest, digits),
-        ]
+        runs = "; ".join(dict.fromkeys(", ".join(subject.split(", ")[:2]) for subject in subjects))
+        what = "these runs share their film, or frames, with training or validation"
+    else:
+        runs, what = "; ".join(subjects), "these validation mini-volumes share slices with those of training"
+    return f"Leaking: {runs}: {what}, so their rows are not evidence of generalisation." if subjects else ""
+
+
+def terms_of(section: str, rows: Rows) -> list[tuple[str, str]]:
+    """Return the predictors that occur, each with what it does and knows."""
+    if section != "surrogate":
+        return []
+    found = dict.fromkeys(row["subject"].split(", ")[-1] for row in rows if row["quantity"] == "leaking")
+    return [(name, PREDICTORS[name]) for name in PREDICTORS if name in found]
+
+
+def grids(section: str, rows: Rows, digits: int) -> list[Grid]:
+    """Return the tables of a section of the page."""
     every = {quantity: quantity for quantity in dict.fromkeys(row["quantity"] for row in rows)}
-    if section == "autoencoder":
-        errors = {q: q for q in every if "MSE" in q or "R2" in q or q == "weights"}
-        rest = {q: q for q in every if q not in errors}
-        return [
-            pivot(
-                rows,
-                "Errors",
-                "Mean squared error per voxel on labels coded -1, 0, +1; the published rows are for 224 pixels and a leaking split.",
-                errors,
-                digits,
-            ),
-            pivot(
-                rows,
-                "Tests",
-                "The paper's p-values, and beside them the effect size and an interval of the difference.",
-                rest,
-                digits,
-            ),
-        ]
+    match section:
+        case "surrogate":
+            return surrogate_grids(rows, digits)
+        case "search":
+            return search_grids(rows, digits)
+        case "calendering":
+            size = {q: q for q in every if q.startswith(("compression", "spring", "thickness", "porosity"))}
+            contact = {q: q.replace("contact area ", "") for q in every if q.startswith("contact")}
+            flow = {q: q for q in every if q.startswith(("effective", "tortuosity"))}
+            return [
+                pivot(rows, "Thickness and porosity", "", size, digits),
+                pivot(rows, "Contact areas", "Faces of voxels between unlike phases.", contact, digits),
+                pivot(
+                    rows,
+                    "Transport",
+                    "Conducting phases (case), direction, frame. A blocked frame has no tortuosity factor (–).",
+                    flow,
+                    digits,
+                ),
+            ]
+        case "autoencoder":
+            errors = {q: q for q in every if (("MSE" in q or "R2" in q) and "less" not in q) or q in ("weights", "leaking")}
+            rest = {q: q for q in every if q not in errors}
+            note = "Mean squared error per voxel on labels coded -1, 0, +1; the published rows are for 224 pixels and a leaking split."
+            tests = "The paper's p-values, and beside them effect sizes and an interval of the difference."
+            return [pivot(rows, "Errors", note, errors, digits), pivot(rows, "Tests", tests, rest, digits)]
     return [pivot(rows, "Results", "", every, digits)]
 
 
-def surrogate_grids(rows: list[dict[str, str]], digits: int) -> list[Grid]:
-    """Return R2 and last-frame tables, one-step and rollout apart."""
+def search_grids(rows: Rows, digits: int) -> list[Grid]:
+    """Return a table of quantity and value for each search, since each has parameters of its own."""
+    return [
+        Grid(
+            subject,
+            "",
+            ["quantity", "value"],
+            [[row["quantity"], _shown(row["value"], digits)] for row in rows if row["subject"] == subject],
+        )
+        for subject in dict.fromkeys(row["subject"] for row in rows)
+    ]
+
+
+def surrogate_grids(rows: Rows, digits: int) -> list[Grid]:
+    """Return scores, last frames and errors of contact areas, one-step and rollout apart."""
     scores = {
+        "leaking": "leaking",
         "R2, void included, mean": "R² mean",
         "R2, void included, worst": "R² worst",
         "R2 of the film, mean": "R² film, mean",
@@ -145,25 +219,39 @@ def surrogate_grids(rows: list[dict[str, str]], digits: int) -> list[Grid]:
         "MAE, mean": "MAE",
     }
     found = []
+    published = [row for row in rows if row["subject"].startswith("published")]
     for mode, name in (("one-step", "One step"), ("rollout", "Free rollout")):
-        part = [row for row in rows if f", {mode}, " in row["subject"]]
-        last = {
-            q: q.removesuffix(", last frame").replace("_", " ")
-            for q in dict.fromkeys(row["quantity"] for row in part)
-            if q.endswith("last frame")
+        part = [
+            {**row, "subject": row["subject"].replace(f", {mode}, ", ", ")} for row in rows if f", {mode}, " in row["subject"]
+        ]
+        quantities = list(dict.fromkeys(row["quantity"] for row in part))
+        last = {q: q.removesuffix(", last frame") for q in quantities if q.endswith(", last frame")}
+        flow = {q: name for q, name in last.items() if q.startswith(("relative", "tortuosity"))}
+        size = {"leaking": "leaking"} | {q: name for q, name in last.items() if q not in flow}
+        errors = {"leaking": "leaking"} | {
+            q: q.removesuffix(", error").removeprefix("contact area ") for q in quantities if q.endswith(", error")
         }
-        found.append(
+        note = "R², MSE and MAE on the label values 0, 1, 2 and 4, void included, as in the paper; R² of the film leaves out void that both agree on."
+        if any(row["reference"] for row in part if row["quantity"] in scores):
+            note += " In brackets: the mean R² that the paper prints."
+        found += [
+            pivot(part, f"{name}: all predicted frames", note, scores, digits),
+            pivot(part, f"{name}: last frame, volumes and thickness", "True values in brackets.", size, digits),
             pivot(
                 part,
-                f"{name}: all predicted frames",
-                "R² and errors on the label values as in the paper; in brackets the paper's mean R².",
-                scores,
+                f"{name}: last frame, transport",
+                "True values in brackets; a blocked frame has no tortuosity factor (–).",
+                flow,
                 digits,
-            )
-        )
-        found.append(pivot(part, f"{name}: the last frame", "True values in brackets.", last, digits))
-    contact = {q: q for q in dict.fromkeys(row["quantity"] for row in rows if row["subject"].startswith("published"))}
-    found.append(pivot(rows, "Published errors of contact areas", "Table 3 of the paper; relative errors.", contact, digits))
+            ),
+            pivot(
+                [*part, *published],
+                f"{name}: last frame, errors of contact areas",
+                "Relative errors, fractions. The published rows are those of the paper's films, which are not ours.",
+                errors,
+                digits,
+            ),
+        ]
     return found
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from ..common.cli import program, run
 from ..common.errors import ContractError, InputFileError
 from ..common.progress import progress
-from ..common.records import number, read_json, read_table, write_table
+from ..common.provenance import provenance
+from ..common.records import number, read_json, read_table, write_recorded_table
 from ..common.volumes import Labelled, read_labelled
 from .metrics import frame_row, is_release, spring_back
 from .rollout import MODES, voxel_thickness
@@ -40,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", help="JSON record of split_films; it tells whether the run leaks")
     parser.add_argument("--transport", help="CSV of transport.solve_series with the series `true` and PREDICTOR:MODE")
     parser.add_argument("--interfaces", help="CSV of transport.measure_frames with the same series")
-    parser.add_argument("--output", required=True, help="CSV to write")
+    parser.add_argument("--output", required=True, help="CSV to write; its record goes beside it (.json)")
     options = parser.parse_args(arguments)
 
-    lag_window = SurrogateSettings.from_slice(options.settings).lag_window
+    settings = SurrogateSettings.from_slice(options.settings)
     true = read_labelled(options.frames)
     leaking = None
     if options.split:
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for word in progress(options.prediction, "comparing", unit="series"):
         name, predictor, mode, path = _parse(word)
         predicted = read_labelled(path)
-        _check_alike(true, predicted, path, lag_window)
+        _check_alike(true, predicted, path, settings.lag_window)
         for row in compare(true, predicted):
             frame = row["frame"]
             for table in (transport, contacts):
@@ -65,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append({"predictor": predictor, "mode": mode, "leaking": leaking, **row})
     leading = ("film", "compression_degree_percent", "leaking", "predictor", "mode", "frame", "is_release")
     columns = dict.fromkeys([*leading, *(column for row in rows for column in row)])
-    write_table(options.output, rows, list(columns))
+    inputs = {name: path for name, _, _, path in map(_parse, options.prediction)}
+    inputs |= {key: path for key in ("frames", "split", "transport", "interfaces") if (path := getattr(options, key))}
+    made = provenance("surrogate", settings=settings.model_dump(mode="json"), inputs=inputs)
+    write_recorded_table(options.output, rows, list(columns), made)
 
 
 def _parse(word: str) -> tuple[str, str, str, str]:

@@ -1,21 +1,35 @@
 import base64
 import re
+from typing import get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from tests.helpers.reporting import METRICS, evaluation, frame_rows, metric_row, phases_record, solution, transport_rows
+from tests.helpers.published import FOLDER
+from tests.helpers.reporting import (
+    METRICS,
+    evaluation,
+    frame_rows,
+    made,
+    metric_row,
+    phases_record,
+    series_record,
+    solution,
+    split_record,
+    transport_rows,
+)
 from tests.helpers.series import pressed_film
 from workflow_scripts.common.errors import InputFileError, SettingsError
-from workflow_scripts.common.records import read_table, write_json, write_table
+from workflow_scripts.common.records import read_table, write_json, write_recorded_table, write_table
 from workflow_scripts.common.volumes import write_labelled
 from workflow_scripts.report import draw_surrogate, tabulate_results, write_page
-from workflow_scripts.report.figures import against_degree, by_run, loss_curves, phase_volumes, r2_per_frame, slices
+from workflow_scripts.report.figures import LOWEST_R2, against_degree, by_run, loss_curves, phase_volumes, r2_per_frame, slices
 from workflow_scripts.report.page import Grid, Picture, pivot, render
 from workflow_scripts.report.tables import COLUMNS
+from workflow_scripts.surrogate.settings import Predictor
 
-LOSSES = [{"epoch": str(n), "training_loss": str(0.5 / n), "validation_loss": "" if n == 1 else "0.4"} for n in (1, 2, 3)]
+LOSSES = [{"epoch": str(n), "loss_train": str(0.9 / n**2), "loss_validation": "" if n == 1 else "0.4"} for n in (1, 2, 3)]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -36,10 +50,13 @@ def test_runs_are_sorted_by_film_and_degree():
 
 
 def test_losses_are_drawn_over_their_epochs():
-    (axis,) = loss_curves({"press_unet": LOSSES}).axes
+    (axis,) = loss_curves({"press_unet": LOSSES}, {"press_unet": "cross-entropy and thickness"}).axes
     training, validation = axis.get_lines()
-    assert training.get_xdata().tolist() == [1, 2, 3] and training.get_ydata().tolist() == pytest.approx([0.5, 0.25, 0.5 / 3])
+    assert training.get_xdata().tolist() == [1, 2, 3] and training.get_ydata().tolist() == pytest.approx([0.9, 0.225, 0.1])
     assert np.isnan(validation.get_ydata()[0]) and axis.get_yscale() == "log" and axis.get_title() == "press_unet"
+    assert axis.get_ylabel() == "cross-entropy and thickness" and training.get_label() == "train"
+    (axis,) = loss_curves({"paper": LOSSES[1:]}, {"paper": "error"}).axes
+    assert axis.get_yscale() == "linear", "a narrow range needs no logarithm"
 
 
 def test_r2_has_a_panel_per_mode_and_run_and_a_line_per_predictor():
@@ -48,6 +65,27 @@ def test_r2_has_a_panel_per_mode_and_run_and_a_line_per_predictor():
     assert len(figure.axes) == 4 and all(len(axis.get_lines()) == 2 for axis in figure.axes)
     line = figure.axes[0].get_lines()[0]
     assert list(line.get_xdata()) == [3, 4] and list(line.get_ydata()) == [1.0, 0.8]
+
+
+def test_bad_scores_do_not_squeeze_the_others():
+    worse = [{**row, "r2_with_void": "-20"} if row["predictor"] == "copy" else row for row in METRICS]
+    assert {axis.get_ylim()[0] for axis in r2_per_frame(worse).axes} == {LOWEST_R2}
+    assert all(axis.get_ylim()[0] > LOWEST_R2 for axis in r2_per_frame(METRICS).axes)
+
+
+def test_panels_of_many_runs_are_wrapped():
+    metrics = [{**row, "compression_degree_percent": str(d)} for d in (20, 25, 30, 35, 40, 45) for row in METRICS[:8]]
+    figure = r2_per_frame(metrics)
+    assert len([axis for axis in figure.axes if axis.get_visible()]) == 12 and figure.get_figwidth() < 16
+    titles = [axis.get_title() for axis in figure.axes if axis.get_visible()]
+    assert titles[0] == "f3, 20 %, one-step" and titles[4] == "f3, 20 %, rollout" and titles[8] == "f3, 40 %, one-step"
+
+
+def test_panels_of_leaking_runs_say_so():
+    metrics = [{**row, "leaking": "true" if row["compression_degree_percent"] == "35" else "false"} for row in METRICS]
+    titles = [axis.get_title() for axis in r2_per_frame(metrics).axes]
+    assert titles[:2] == ["f3, 20 %, one-step", "f3, 35 % (leaking), one-step"]
+    assert phase_volumes(metrics, 0.064).axes[1].get_title() == "f3, 35 % (leaking)"
 
 
 def test_phase_volumes_are_true_and_predicted_in_1000_um3():
@@ -73,18 +111,54 @@ def test_slices_show_the_middle_with_the_collector_at_the_bottom():
     assert list(images[0].get_extent()) == [0, 6, 0, 8]
 
 
-def row(subject, quantity, value, reference=""):
-    return {"subject": subject, "quantity": quantity, "value": value, "reference": reference}
+def row(subject, quantity, value, reference="", unit=""):
+    return {"subject": subject, "quantity": quantity, "value": value, "unit": unit, "reference": reference}
 
 
 def test_pivot_puts_subjects_down_and_quantities_across():
-    rows = [row("a", "p", "0.12345", "0.2"), row("b", "q", "7"), row("b", "p", ""), row("a", "other", "1")]
-    grid = pivot(rows, "T", "n", {"q": "Q", "p": "P", "never": "N"}, 3)
-    assert grid.header == ["", "Q", "P"] and grid.rows == [["a", "", "0.123 [0.2]"], ["b", "7", "–"]]
+    rows = [row("a", "p", "0.12345", "0.2", "um2"), row("b", "q", "7"), row("b", "p", ""), row("a", "other", "1")]
+    rows += [row("a", "leaking", "true"), row("b", "leaking", "false")]
+    grid = pivot(rows, "T", "n", {"leaking": "L", "q": "Q", "p": "P", "never": "N"}, 3)
+    assert grid.header == ["", "L", "Q", "P / µm²"]
+    assert grid.rows == [["a", "yes", "", "0.123 [0.2]"], ["b", "no", "7", "–"]]
+
+
+def test_the_text_of_the_surrogate_follows_its_rows():
+    rows = [row("f3, 20 %, one-step, copy", "leaking", "false"), row("f3, 20 %, one-step, copy", "frames given", "5")]
+    assert "the 5 true frames before" in write_page.text_of("surrogate", rows) and "first 5 frames" in write_page.text_of(
+        "surrogate", rows
+    )
+    assert write_page.warning_of("surrogate", rows) == ""
+    assert [name for name, _ in write_page.terms_of("surrogate", rows)] == ["copy"]
+    rows += [row(f"f1, 45 %, {mode}, model", "leaking", "true") for mode in ("one-step", "rollout")]
+    warning = write_page.warning_of("surrogate", rows)
+    assert (
+        warning.startswith("Leaking: f1, 45 %: these runs share their film, or frames")
+        and "not evidence of generalisation" in warning
+    )
+    assert [name for name, _ in write_page.terms_of("surrogate", rows)] == ["copy", "model"]
+
+
+def test_leaking_mini_volumes_are_named():
+    rows = [row("a, window 4, stride 1", "leaking", "true"), row("b, window 4, stride 1", "leaking", "false")]
+    warning = write_page.warning_of("autoencoder", rows)
+    assert (
+        warning.startswith("Leaking: a, window 4, stride 1: these validation mini-volumes share slices") and "b, " not in warning
+    )
+
+
+def test_every_predictor_is_explained():
+    assert set(write_page.PREDICTORS) == set(get_args(Predictor))
+
+
+def test_brackets_are_explained_only_where_there_are_any():
+    assert "In brackets" not in write_page.text_of("transport", [row("a", "tortuosity factor", "1.8")])
+    assert "In brackets: the printed factor" in write_page.text_of("transport", [row("a", "tortuosity factor", "1.8", "1.87")])
 
 
 def page(**changed):
     part = {"anchor": "search", "title": "S", "text": "t", "grids": [Grid("<g>", "n", ["", "q"], [["<b>", "1"]])]}
+    part |= {"warning": "w <!>", "terms": [("copy", "<repeats>")]}
     part["pictures"] = [Picture(PNG, 'a "<caption>"')]
     context = {"title": "<script>x</script>", "subtitle": "s", "parts": [part], "numbers": {"search": [["a & b"] * 7]}}
     return render({**context, "software": "python 3", **changed})
@@ -93,6 +167,7 @@ def page(**changed):
 def test_the_page_escapes_what_it_shows():
     text = page()
     assert "<script" not in text and "&lt;script&gt;x" in text and "&lt;b&gt;" in text and "a &amp; b" in text
+    assert '<p class="warning">w &lt;!&gt;</p>' in text and "<dt>copy</dt><dd>&lt;repeats&gt;.</dd>" in text
     assert "&lt;caption&gt;" in text and "<caption>" not in text
 
 
@@ -119,37 +194,33 @@ def test_programs_end_to_end(tmp_path, settings):
         write_json(tmp_path / name, content)
         return f"={tmp_path / name}"
 
-    published = tmp_path / "published"
-    published.mkdir()
-    table("published/cathodes_nmc532.csv", [{"sample": "1", "state": "CAL", "porosity_percent": "37", "tau_factor": "2"}])
-    table(
-        "published/calendering_contact_area.csv",
-        [{"electrode": "I", "cd_percent": "45", "interface": "pore-am", "error_percent": "8"}],
-    )
-    table(
-        "published/autoencoder_results.csv",
-        [{"case": "1", "samples": "CAL", "stride": "1", "mse_train": "0.1", "mse_val": "0.2"}],
-    )
+    def recorded(name, rows, record):
+        write_recorded_table(tmp_path / name, rows, list(rows[0]), record)
+        return f"={tmp_path / name}"
+
+    best = {"number": 0, "value": 0.1, "value_name": "cross-entropy", "direction": "minimize", "parameters": {"dropout": 0.1}}
     words = {
         "phases": "one" + record("phases.json", phases_record()),
         "published-samples": "one=1 CAL",
         "diffusion": "one,pore_cbd,z" + record("solution.json", solution()),
-        "frames": "f3,20" + table("frames.csv", frame_rows([10.0, 8.0, 9.0])),
-        "transport": "f3,20" + table("transport.csv", transport_rows()),
-        "metrics": "f3,20" + table("metrics.csv", METRICS),
+        "frames": "f3,20" + recorded("frames.csv", frame_rows([10.0, 8.0, 9.0]), series_record()),
+        "transport": "f3,20" + recorded("transport.csv", transport_rows(), series_record()),
+        "metrics": "f3,20" + recorded("metrics.csv", METRICS, made("surrogate")),
         "evaluations": "c,window 4" + record("evaluation.json", evaluation()),
-        "trials": "surrogate" + table("trials.csv", [{"state": "COMPLETE"}]),
-        "best": "surrogate" + record("best.json", {"number": 0, "value": 0.1, "parameters": {"dropout": 0.1}}),
+        "trials": "surrogate" + recorded("trials.csv", [{"state": "COMPLETE"}], made("search")),
+        "best": "surrogate" + record("best.json", best),
+        "not-searched": "autoencoder c",
+        "split": record("split.json", split_record())[1:],
     }
     options = [word for name, value in words.items() for word in (f"--{name}", value)]
     outputs = ["--output-csv", str(tmp_path / "results.csv"), "--output-markdown", str(tmp_path / "results.md")]
-    tabulate_results.main(["--settings", settings, "--title", "A <study>", "--published", str(published), *options, *outputs])
+    tabulate_results.main(["--settings", settings, "--title", "A <study>", "--published", str(FOLDER), *options, *outputs])
     rows = read_table(tmp_path / "results.csv")
     assert tuple(rows[0]) == COLUMNS
     sections = {"autoencoder", "calendering", "search", "surrogate", "tomography", "transport"}
     assert {entry["section"] for entry in rows} == sections
     (porosity,) = [entry for entry in rows if (entry["subject"], entry["quantity"]) == ("one", "porosity")]
-    assert (porosity["value"], porosity["reference"]) == ("0.5", "0.37")
+    assert (porosity["value"], porosity["reference"]) == ("0.5", "0.368")
     assert (tmp_path / "results.md").read_text().startswith("# A <study>")
 
     (tmp_path / "figure.png").write_bytes(PNG)
@@ -157,7 +228,12 @@ def test_programs_end_to_end(tmp_path, settings):
     base = ["--settings", settings, "--title", "A <study>", "--table", str(tmp_path / "results.csv")]
     write_page.main([*base, *figures, "--output", str(tmp_path / "index.html")])
     text = (tmp_path / "index.html").read_text()
-    assert all(f'<section id="{section}">' in text for section in sections) and "0.5 [0.37]" in text
+    assert all(f'<section id="{section}">' in text for section in sections) and "0.5 [0.368]" in text
+    assert "<td>search</td><td>no search</td>" in text and "<td>best cross-entropy</td><td>0.1</td>" in text
+    assert "One step: last frame, volumes and thickness" in text and "thickness / µm" in text and 'class="warning"' not in text
+    write_table(tmp_path / "metrics.csv", METRICS[:-1], list(METRICS[0]))
+    with pytest.raises(InputFileError, match=r"metrics\.json.* is not the record of the table"):
+        tabulate_results.main(["--settings", settings, "--title", "A <study>", "--published", str(FOLDER), *options, *outputs])
     assert f"{len(rows)} numbers from 6 stages" in text and "How it went." in text
     with pytest.raises(InputFileError, match=r"figure .* does not exist"):
         write_page.main([*base, "--figures", f"search:x={tmp_path / 'gone.png'}", "--output", str(tmp_path / "other.html")])

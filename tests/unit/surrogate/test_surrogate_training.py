@@ -14,7 +14,7 @@ import torch
 
 from tests.helpers.series import pressed_film, write_films
 from workflow_scripts.common.errors import ContractError, DeviceError, InputFileError, SettingsError
-from workflow_scripts.common.records import read_table
+from workflow_scripts.common.records import file_digest, read_table, read_table_record
 from workflow_scripts.common.training import save_checkpoint
 from workflow_scripts.common.volumes import read_labelled
 from workflow_scripts.surrogate import predict_frames, split_films, train_surrogate, training
@@ -258,6 +258,9 @@ def test_programs_from_series_to_metrics(tmp_path):
     evaluate_predictions.main([*compared, "--split", str(tmp_path / "split.json")])
     table = read_table(tmp_path / "metrics.csv")
     assert len(table) == 5 * 6 and {row["leaking"] for row in table} == {"false"}
+    record = read_table_record(tmp_path / "metrics.csv")
+    assert record["stage"] == "surrogate" and record["inputs_sha256"]["frames"] == file_digest(paths[2])
+    assert set(record["inputs_sha256"]) == {"frames", "split", "transport", "interfaces", *(p.split("=")[0] for p in predictions)}
     leaking = json.loads((tmp_path / "split.json").read_text())
     leaking["test_runs"][0]["leaking"] = True
     (tmp_path / "split.json").write_text(json.dumps(leaking))
