@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -70,7 +71,7 @@ def _cell(value: Any) -> Any:
 
 def read_table(path: str | os.PathLike) -> list[dict[str, str]]:
     """Read a CSV table with a header as a list of rows; lines that begin with # are passed over."""
-    lines = read_text(path, "table").splitlines(keepends=True)
+    lines = io.StringIO(read_text(path, "table"), newline="")
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
