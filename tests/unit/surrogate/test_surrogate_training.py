@@ -15,7 +15,7 @@ import torch
 from tests.helpers.series import pressed_film, write_films
 from workflow_scripts.common.errors import ContractError, DeviceError, InputFileError, SettingsError
 from workflow_scripts.common.records import file_digest, read_table, read_table_record
-from workflow_scripts.common.training import save_checkpoint
+from workflow_scripts.common.training import load_checkpoint, save_checkpoint
 from workflow_scripts.common.volumes import read_labelled
 from workflow_scripts.surrogate import predict_frames, split_films, train_surrogate, training
 from workflow_scripts.surrogate.models import stack_windows
@@ -80,6 +80,14 @@ def test_best_epoch_by_validation_loss_is_what_is_kept(runs, places, tmp_path):
     losses = [row["loss_validation"] for row in trained.rows]
     assert trained.best_loss == min(losses) and trained.best_epoch == int(np.argmin(losses))
     assert len(losses) == min(12, trained.best_epoch + 4)
+
+
+def test_checkpoint_holds_the_best_weights_once_where_they_are_the_last(runs, places, tmp_path):
+    content = {**SMALL, "paper": {**SMALL["paper"], "training": {"epochs": 1}}}
+    train(SurrogateSettings.model_validate(content), "paper", runs, *places, tmp_path / "a.pt")
+    held = load_checkpoint(tmp_path / "a.pt")
+    assert held["rows"][-1]["is_best"]
+    assert all(held["best"][name].data_ptr() == held["model"][name].data_ptr() for name in held["model"])
 
 
 def test_saved_model_predicts_the_same(runs, places, tmp_path):
