@@ -2,7 +2,9 @@
 
 import importlib
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -73,6 +75,19 @@ def test_every_stage_is_a_package_with_a_version():
     for stage in STAGES:
         assert importlib.import_module(f"workflow_scripts.{stage}").VERSION >= 1
         assert (REPOSITORY / f"rules/{stage}.smk").exists() and (REPOSITORY / f"tests/unit/{stage}").is_dir()
+
+
+def test_an_installed_package_has_all_files_of_the_package(tmp_path):
+    command = ["git", "ls-files", "-z", "workflow_scripts", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\0")
+    tracked = [name for name in listed if name and (REPOSITORY / name).exists()]
+    for name in tracked:  # a copy, for what an earlier build left beside the sources would be taken, too
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / "source" / name)
+    build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
+    subprocess.run(build, cwd=tmp_path / "source", check=True, capture_output=True)
+    built = {str(path.relative_to(tmp_path / "built")) for path in (tmp_path / "built").rglob("*") if path.is_file()}
+    assert {name for name in tracked if name.startswith("workflow_scripts/")} - built == set()
 
 
 def test_locks_agree_with_each_other_and_with_what_they_are_locks_of():
