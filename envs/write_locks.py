@@ -45,16 +45,18 @@ def closure(roots: list[str]) -> dict[str, str]:
 
 
 def lock_files() -> dict[Path, str]:
-    """Return the path and text of every lock and of the conda file that names it."""
+    """Return the path and text of every lock and of the conda file with the same pins (Snakemake installs a copy of it elsewhere)."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     files = {}
     for software, wanted in project["optional-dependencies"].items():
         pins = closure(project["dependencies"] + wanted)
         lines = [f"# Software set {software!r}; written by envs/write_locks.py from pyproject.toml."]
-        files[TOP / f"envs/{software}.lock"] = "\n".join(lines + [f"{name}=={pins[name]}" for name in sorted(pins)]) + "\n"
+        pinned = [f"{name}=={pins[name]}" for name in sorted(pins)]
+        files[TOP / f"envs/{software}.lock"] = "\n".join(lines + pinned) + "\n"
         files[TOP / f"envs/{software}.yaml"] = (
-            f"# Software set {software!r} for conda users: the same lock, installed by pip; written by envs/write_locks.py.\n"
-            f"name: calandria-{software}\nchannels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n      - -r {software}.lock\n"
+            f"# Software set {software!r} for conda users: the pins of {software}.lock, installed by pip; written by envs/write_locks.py.\n"
+            f"name: calandria-{software}\nchannels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n"
+            + "".join(f"      - {pin}\n" for pin in pinned)
         )
     return files
 

@@ -1,5 +1,6 @@
 """Names mirror each other: rule, program, log, benchmark; stages, packages, locks."""
 
+import ast
 import importlib
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 
 from tests.helpers.workflow import REPOSITORY
 from workflow_scripts.common.study import STAGES
@@ -103,10 +105,33 @@ def test_locks_agree_with_each_other_and_with_what_they_are_locks_of():
 
 
 @pytest.mark.parametrize("software", SOFTWARE)
-def test_conda_files_install_the_lock_of_their_name(software):
-    text = (REPOSITORY / f"envs/{software}.yaml").read_text()
-    assert f"name: calandria-{software}\n" in text and f"- -r {software}.lock" in text and "- python=3.11\n" in text
+def test_conda_files_hold_the_pins_of_the_lock_of_their_name(software):
+    """They refer to no other file: Snakemake installs a copy of them from a folder of its own."""
+    content = yaml.safe_load((REPOSITORY / f"envs/{software}.yaml").read_text())
+    assert content["name"] == f"calandria-{software}" and content["channels"] == ["conda-forge"]
+    python, pip, pinned = content["dependencies"]
+    assert (python, pip) == ("python=3.11", "pip")
+    assert dict(pin.split("==") for pin in pinned["pip"]) == pins(software)
     assert sorted(path.stem for path in (REPOSITORY / "envs").glob("*.lock")) == SOFTWARE
+
+
+IMPORTED_AS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+
+
+def test_what_tests_and_programs_import_is_named_in_the_extras():
+    named = {
+        re.split(r"[=<>\[ ]", text)[0].lower()
+        for texts in [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values()]
+        for text in texts
+    }
+    own = {"workflow_scripts", "tests", *sys.stdlib_module_names}
+    for folder in ("workflow_scripts", "tests", "envs"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            nodes = list(ast.walk(ast.parse(path.read_text())))
+            modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+            modules |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+            for module in {name.split(".")[0] for name in modules} - own:
+                assert IMPORTED_AS.get(module, module) in named, f"{path}: {module}"
 
 
 def test_no_file_names_a_place_of_one_machine():
