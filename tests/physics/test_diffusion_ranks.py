@@ -106,5 +106,34 @@ def test_a_mistake_on_one_rank_ends_all_of_them(folder, labels):
         60,
     )
     assert done.returncode != 0
-    assert "999" in done.stderr
+    assert "999" in done.stderr and done.stderr.count("error: ") == done.stderr.count("hint: ") == 1
     assert not (folder / "out.json").exists()
+
+
+def test_a_mistake_that_all_ranks_meet_is_told_once(folder):
+    done = start_ranks(2, ["-m", "workflow_scripts.transport.solve_file", "none.npy", "--diffusivity", "0=1"], folder, 60)
+    assert done.returncode == 2 and "Abort" not in done.stderr
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
+
+
+ONE_FAILS = """
+import sys
+from workflow_scripts.common.cli import run
+from workflow_scripts.common.errors import InputFileError
+from workflow_scripts.transport.ranks import world
+
+def main(arguments):
+    communicator = world()
+    if communicator.rank == {rank}:
+        raise InputFileError("this node cannot see the file", hint="mount it")
+    communicator.Barrier()
+
+sys.exit(run(main))
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_mistake_that_one_rank_alone_meets_is_told_and_ends_all(folder, rank):
+    done = start_ranks(2, ["-c", ONE_FAILS.format(rank=rank)], folder, 60)
+    assert done.returncode != 0
+    assert done.stderr.count("error: this node cannot see the file\nhint: mount it\n") == 1

@@ -23,6 +23,9 @@ OSERROR_HINTS = {
 }
 
 
+_tellers: list[Callable[[str], object]] = []
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the paragraphs of a description and shows the defaults."""
 
@@ -41,7 +44,7 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
         main(arguments)
         sys.stdout.flush()
     except CalandriaError as error:
-        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        _tell(f"error: {error.message}\nhint: {error.hint}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; finished results are kept\n")
@@ -54,9 +57,19 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
         if error.errno not in OSERROR_HINTS:
             raise
         where = f" ({error.filename!r})" if error.filename else ""
-        sys.stderr.write(f"error: {error.strerror}{where}\nhint: {OSERROR_HINTS[error.errno]}\n")
+        _tell(f"error: {error.strerror}{where}\nhint: {OSERROR_HINTS[error.errno]}\n")
         return 2
     return 0
+
+
+def tell_errors_by(teller: Callable[[str], object]) -> None:
+    """Hand the two lines of an error to ``teller`` instead of writing them to stderr; ranks of MPI agree so on who speaks."""
+    _tellers[:] = [teller]
+
+
+def _tell(words: str) -> None:
+    for teller in _tellers or [sys.stderr.write]:
+        teller(words)
 
 
 def failures(folder: str | os.PathLike, since: float) -> list[str]:

@@ -1,17 +1,21 @@
 """A volume cut into slabs along z, one per rank, and what ranks tell each other; works without MPI as one rank."""
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..common.cli import tell_errors_by
 from ..common.errors import CalandriaError, DeviceError
 
 Result = TypeVar("Result")
+PATIENCE_S = 5.0  # between the first and the last rank that meet the same error
 
 
 def world(promised: int | None = None) -> Any:
@@ -37,7 +41,23 @@ def world(promised: int | None = None) -> Any:
     if found == 1:
         return None
     sys.excepthook = _abort_all
+    tell_errors_by(partial(_tell_once, MPI.COMM_WORLD.Dup()))
     return MPI.COMM_WORLD
+
+
+def _tell_once(communicator: Any, words: str) -> None:
+    """Write an error that all ranks met once; one that only some of them met ends all ranks, for the others would wait for ever.
+
+    The communicator is a copy of its own, on which nothing else waits.
+    """
+    everybody, deadline = communicator.Ibarrier(), time.monotonic() + PATIENCE_S
+    while not (met_by_all := everybody.Test()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if not met_by_all or communicator.rank == 0:
+        sys.stderr.write(words)
+        sys.stderr.flush()
+    if not met_by_all:
+        communicator.Abort(2)
 
 
 def _abort_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
