@@ -42,8 +42,8 @@ NOT_SEARCHED = [
 ]
 SURROGATE_FIGURES = {
     "losses": "Losses over the epochs of the final training.",
-    "r2": "R² of each predicted frame on the label values, void included, as the paper defines it. Below -0.5 the axis is cut.",
-    "r2_film": "R² of the film alone: voxels that are film in the true or in the predicted frame. Below -0.5 the axis is cut.",
+    "r2": "R² of each predicted frame on the label values, void included, as the paper defines it. Below -1 the axis is cut.",
+    "r2_film": "R² of the film alone: voxels that are film in the true or in the predicted frame. Below -1 the axis is cut.",
     "phases": "Volumes of pore, CBD and AM in free rollouts; black dashes: the true ones.",
     "degrees": "Last frame of free rollouts against the compression degree; black dashes: the true values. Blocked frames have no tortuosity factor.",
     "slices": "Middle slice of the last frame: true and predicted in free rollouts.",

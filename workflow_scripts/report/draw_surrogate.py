@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             columns[name] = array[-1]
             edge_um = facts.voxel_edge_um
     quantities = {
-        column: quantity_of(column)[0].replace("relative diffusivity", "D_eff / D₀")
+        column: quantity_of(column)[0].replace("relative diffusivity", r"D$_\mathrm{eff}$ / D$_0$")
         for column in pair_columns(metrics[0])
         if column == "porosity" or column.startswith(("relative_diffusivity", "tortuosity_factor"))
     }

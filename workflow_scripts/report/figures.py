@@ -32,7 +32,7 @@ PREDICTOR_COLOURS = {
     "replicate": "#E69F00",
 }
 PREDICTOR_STYLES = {"true": (0, (4, 2)), "affine_voxels": (0, (1, 1)), "affine_press": "-."}  # they often coincide
-LOWEST_R2 = -0.5
+LOWEST_R2 = -1.0
 PER_ROW = 4
 PHASE_COLOURS = {0: "#dfe6ea", 1: "#2b2b2b", 2: "#c9803a", 4: "#ffffff"}
 PHASE_LABELS = {0: "pore", 1: "CBD", 2: "AM", 4: "void"}
@@ -134,7 +134,7 @@ def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
             axis.set_ylim(max(lowest, LOWEST_R2), 1.04)
             if j % PER_ROW == 0:
                 axis.set_ylabel("R², void included" if column == "r2_with_void" else "R² of the film")
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, handlelength=3)
     return figure
 
 
@@ -160,7 +160,7 @@ def phase_volumes(metrics: Rows, voxel_um3: float) -> Figure:
             if j % PER_ROW == 0:
                 axes[i][j].set_ylabel(f"{PHASE_LABELS[PHASES[phase]]} / 10³ µm³")
         axes[-1][j].set_xlabel("frame")
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, handlelength=3)
     return figure
 
 
@@ -197,7 +197,7 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
                 )
                 handles[name] = line
             axis.set(title=film, xlabel="compression degree / %", ylabel=label, xticks=sorted({d for _, d in by_run(metrics)}))
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, handlelength=3)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -314,9 +314,17 @@ def _predictor_entries(
         if column in ("thickness_um", "spring_back"):
             source += ": whole slices of voxels" if counted else ": surface of the film"
         entries.append(entry(f"{name}, last frame", predicted, unit, truth, source))
-        if column.startswith("contact_area") and truth and predicted is not None:
-            entries.append(entry(f"{name}, error", abs(predicted / truth - 1)))
+        if column.startswith(("porosity", "thickness", "relative_diff", "tortuosity", "contact_area")):
+            entries.append(entry(f"{name}, mean relative error", mean(_relative_errors(rows, column))))
     return entries
+
+
+def _relative_errors(rows: Iterable[Mapping[str, str]], column: str) -> Iterator[float]:
+    """Yield the relative errors of the frames in which both values exist; a blocked frame has no tortuosity factor."""
+    for row in rows:
+        truth, predicted = _number(row[f"{column}_true"]), _number(row[f"{column}_predicted"])
+        if truth and predicted is not None:
+            yield abs(predicted / truth - 1)
 
 
 def autoencoder_entries(subject: str, record: Mapping[str, Any]) -> list[Entry]:

@@ -164,7 +164,7 @@ def terms_of(section: str, rows: Rows) -> list[tuple[str, str]]:
 
 def grids(section: str, rows: Rows, digits: int) -> list[Grid]:
     """Return the tables of a section of the page."""
-    every = {quantity: quantity for quantity in dict.fromkeys(row["quantity"] for row in rows)}
+    every = {quantity: quantity for quantity in every_quantity(rows)}
     match section:
         case "surrogate":
             return surrogate_grids(rows, digits)
@@ -173,25 +173,51 @@ def grids(section: str, rows: Rows, digits: int) -> list[Grid]:
         case "calendering":
             size = {q: q for q in every if q.startswith(("compression", "spring", "thickness", "porosity"))}
             contact = {q: q.replace("contact area ", "") for q in every if q.startswith("contact")}
-            flow = {q: q for q in every if q.startswith(("effective", "tortuosity"))}
+            flow = {q: q.removeprefix("effective diffusivity, ") for q in every if q.startswith("effective")}
+            factors = {q: q.removeprefix("tortuosity factor, ") for q in every if q.startswith("tortuosity")}
             return [
                 pivot(rows, "Thickness and porosity", "", size, digits),
                 pivot(rows, "Contact areas", "Faces of voxels between unlike phases.", contact, digits),
-                pivot(
-                    rows,
-                    "Transport",
-                    "Conducting phases (case), direction, frame. A blocked frame has no tortuosity factor (–).",
-                    flow,
-                    digits,
-                ),
+                pivot(rows, "Effective diffusivity", "By conducting phases (case), direction and frame.", flow, digits),
+                pivot(rows, "Tortuosity factor", "Likewise; a blocked frame has none (–).", factors, digits),
             ]
         case "autoencoder":
-            errors = {q: q for q in every if (("MSE" in q or "R2" in q) and "less" not in q) or q in ("weights", "leaking")}
-            rest = {q: q for q in every if q not in errors}
-            note = "Mean squared error per voxel on labels coded -1, 0, +1; the published rows are for 224 pixels and a leaking split."
-            tests = "The paper's p-values, and beside them effect sizes and an interval of the difference."
-            return [pivot(rows, "Errors", note, errors, digits), pivot(rows, "Tests", tests, rest, digits)]
+            return autoencoder_grids(rows, digits)
     return [pivot(rows, "Results", "", every, digits)]
+
+
+def autoencoder_grids(rows: Rows, digits: int) -> list[Grid]:
+    """Return errors, shifts of the mean, and the difference of both parts; training and validation have a line each."""
+    parted = []
+    for row in rows:
+        quantity, _, part = row["quantity"].rpartition(", ")
+        if part in ("train", "validation"):
+            parted.append({**row, "quantity": quantity, "subject": f"{row['subject']}, {part}"})
+        elif quantity == "":
+            parted += [{**row, "subject": f"{row['subject']}, {part}"} for part in ("train", "validation")]
+    every = every_quantity(parted)
+    errors = {q: q for q in ("leaking", "weights", *(q for q in every if "MSE" in q or "R2" in q))}
+    shifts = {q: q.removeprefix("shift of the mean, ") for q in every if "mean of" in q or q.startswith("shift")}
+    start = "MSE, validation less train"
+    difference = {q: q.removeprefix(f"{start}: ") for q in every_quantity(rows) if q.startswith(start)}
+    note = "Mean squared error per voxel on labels coded -1, 0, +1; the published rows are for 224 pixels and a leaking split."
+    return [
+        pivot(parted, "Errors", note, errors, digits),
+        pivot(
+            parted,
+            "Mean of the voxels, original and rebuilt",
+            "Effect size (Cohen's d) and the paper's p-value of the shift.",
+            shifts,
+            digits,
+        ),
+        pivot(
+            rows,
+            "Validation against training",
+            "Difference of the MSE, its interval and its effect size; the paper's p-value.",
+            difference,
+            digits,
+        ),
+    ]
 
 
 def search_grids(rows: Rows, digits: int) -> list[Grid]:
@@ -208,9 +234,11 @@ def search_grids(rows: Rows, digits: int) -> list[Grid]:
 
 
 def surrogate_grids(rows: Rows, digits: int) -> list[Grid]:
-    """Return scores, last frames and errors of contact areas, one-step and rollout apart."""
+    """Return scores and errors over all predicted frames, one-step and rollout apart, and the last frames of rollouts.
+
+    At its last frame a film is at rest, so that even a copy is right one step on; those rows are left to the table of all numbers.
+    """
     scores = {
-        "leaking": "leaking",
         "R2, void included, mean": "R² mean",
         "R2, void included, worst": "R² worst",
         "R2 of the film, mean": "R² film, mean",
@@ -218,41 +246,59 @@ def surrogate_grids(rows: Rows, digits: int) -> list[Grid]:
         "MSE, mean": "MSE",
         "MAE, mean": "MAE",
     }
+    leaking = {"leaking": "leaking"}
     found = []
-    published = [row for row in rows if row["subject"].startswith("published")]
     for mode, name in (("one-step", "One step"), ("rollout", "Free rollout")):
         part = [
             {**row, "subject": row["subject"].replace(f", {mode}, ", ", ")} for row in rows if f", {mode}, " in row["subject"]
         ]
         quantities = list(dict.fromkeys(row["quantity"] for row in part))
-        last = {q: q.removesuffix(", last frame") for q in quantities if q.endswith(", last frame")}
-        flow = {q: name for q, name in last.items() if q.startswith(("relative", "tortuosity"))}
-        size = {"leaking": "leaking"} | {q: name for q, name in last.items() if q not in flow}
-        errors = {"leaking": "leaking"} | {
-            q: q.removesuffix(", error").removeprefix("contact area ") for q in quantities if q.endswith(", error")
-        }
+        errors = {q: q.removesuffix(", mean relative error") for q in quantities if q.endswith(", mean relative error")}
         note = "R², MSE and MAE on the label values 0, 1, 2 and 4, void included, as in the paper; R² of the film leaves out void that both agree on."
         if any(row["reference"] for row in part if row["quantity"] in scores):
-            note += " In brackets: the mean R² that the paper prints."
+            note += " In brackets: the mean R² that the paper prints of its own films."
         found += [
-            pivot(part, f"{name}: all predicted frames", note, scores, digits),
-            pivot(part, f"{name}: last frame, volumes and thickness", "True values in brackets.", size, digits),
+            pivot(part, f"{name}: scores over all predicted frames", note, leaking | scores, digits),
             pivot(
                 part,
-                f"{name}: last frame, transport",
-                "True values in brackets; a blocked frame has no tortuosity factor (–).",
-                flow,
+                f"{name}: mean relative errors over all predicted frames",
+                "Fractions. Frames that are blocked, in truth or as predicted, have no tortuosity factor and are left out of its mean.",
+                leaking | {q: text for q, text in errors.items() if not q.startswith("contact area")},
                 digits,
             ),
             pivot(
-                [*part, *published],
-                f"{name}: last frame, errors of contact areas",
-                "Relative errors, fractions. The published rows are those of the paper's films, which are not ours.",
-                errors,
+                part,
+                f"{name}: mean relative errors of contact areas",
+                "Fractions, over all predicted frames.",
+                leaking | {q: text.removeprefix("contact area ") for q, text in errors.items() if q.startswith("contact area")},
                 digits,
             ),
         ]
-    return found
+    last = {q: q.removesuffix(", last frame") for q in quantities if q.endswith(", last frame")}
+    contact = {q: text.removeprefix("contact area ") for q, text in last.items() if q.startswith("contact area")}
+    flow = {q: text for q, text in last.items() if q.startswith(("relative", "tortuosity"))}
+    size = {q: text for q, text in last.items() if q not in flow and q not in contact}
+    true = "True values in brackets."
+    blocked = f"{true} A blocked frame has no tortuosity factor (–)."
+    published = {q: q.removeprefix("contact area ") for q in every_quantity(rows) if q.endswith(", error")}
+    return [
+        *found,
+        pivot(part, "Free rollout: last frame, volumes and thickness", true, leaking | size, digits),
+        pivot(part, "Free rollout: last frame, contact areas", true, leaking | contact, digits),
+        pivot(part, "Free rollout: last frame, transport", blocked, leaking | flow, digits),
+        pivot(
+            rows,
+            "Published errors of contact areas",
+            "Relative errors that the paper prints of its own films.",
+            published,
+            digits,
+        ),
+    ]
+
+
+def every_quantity(rows: Rows) -> list[str]:
+    """Return all quantities, in the order of the rows."""
+    return list(dict.fromkeys(row["quantity"] for row in rows))
 
 
 if __name__ == "__main__":

@@ -139,6 +139,17 @@ def test_the_text_of_the_surrogate_follows_its_rows():
     assert [name for name, _ in write_page.terms_of("surrogate", rows)] == ["copy", "model"]
 
 
+def test_training_and_validation_of_an_auto_encoder_have_a_line_each():
+    rows = [row("a", "leaking", "true"), row("a", "MSE, train", "0.1"), row("a", "MSE, validation", "0.2")]
+    rows += [row("a", "MSE of predicting the mean, train", "0.5"), row("a", "shift of the mean, p-value, train", "0.04")]
+    rows += [row("a", "MSE, validation less train", "0.1"), row("a", "MSE, validation less train: p-value", "0.03")]
+    errors, shifts, difference = write_page.grids("autoencoder", rows, 3)
+    assert errors.header == ["", "leaking", "MSE", "MSE of predicting the mean"]
+    assert errors.rows == [["a, train", "yes", "0.1", "0.5"], ["a, validation", "yes", "0.2", ""]]
+    assert (shifts.header, shifts.rows) == (["", "p-value"], [["a, train", "0.04"]])
+    assert (difference.header, difference.rows) == (["", "MSE, validation less train", "p-value"], [["a", "0.1", "0.03"]])
+
+
 def test_leaking_mini_volumes_are_named():
     rows = [row("a, window 4, stride 1", "leaking", "true"), row("b, window 4, stride 1", "leaking", "false")]
     warning = write_page.warning_of("autoencoder", rows)
@@ -230,7 +241,9 @@ def test_programs_end_to_end(tmp_path, settings):
     text = (tmp_path / "index.html").read_text()
     assert all(f'<section id="{section}">' in text for section in sections) and "0.5 [0.368]" in text
     assert "<td>search</td><td>no search</td>" in text and "<td>best cross-entropy</td><td>0.1</td>" in text
-    assert "One step: last frame, volumes and thickness" in text and "thickness / µm" in text and 'class="warning"' not in text
+    assert (
+        "Free rollout: last frame, volumes and thickness" in text and "thickness / µm" in text and 'class="warning"' not in text
+    )
     write_table(tmp_path / "metrics.csv", METRICS[:-1], list(METRICS[0]))
     with pytest.raises(InputFileError, match=r"metrics\.json.* is not the record of the table"):
         tabulate_results.main(["--settings", settings, "--title", "A <study>", "--published", str(FOLDER), *options, *outputs])

@@ -192,12 +192,27 @@ def test_surrogate_means_worst_and_last_frame():
     assert (last.value, last.reference) == (0.34, 0.4), "rows come unsorted, frame 4 is the last"
     assert "surrogate 3, settings 5e775e775e77, table 7ab1e7ab1e7a: 2 frames predicted, the first 3 given" in last.how_made
     assert rows[model, "frames given"].value == 3
-    assert (rows[model, "contact area pore-am, error"].value, rows[model, "contact area pore-am, last frame"].unit) == (
+    assert (
+        rows[model, "contact area pore-am, mean relative error"].value,
+        rows[model, "contact area pore-am, last frame"].unit,
+    ) == (
         0.25,
         "voxel faces",
     )
     assert rows[model, "thickness, last frame"].unit == "um" and rows[model, "volume of pore, last frame"].unit == "voxels"
     assert rows[model, "thickness, last frame"].source.endswith("surface of the film")
+
+
+def test_relative_errors_leave_out_blocked_frames():
+    metrics = [metric_row("f3", 20, "rollout", "model", frame, 0.5) for frame in (3, 4, 5)]
+    factor = "tortuosity_factor_pore_z"
+    for row, truth, predicted in zip(metrics, ("2.0", "", "4.0"), ("1.0", "2.0", "")):
+        row |= {f"{factor}_true": truth, f"{factor}_predicted": predicted}
+    rows = surrogate(metrics)
+    subject = "f3, 20 %, rollout, model"
+    assert rows[subject, "tortuosity factor, pore, z, mean relative error"].value == pytest.approx(0.5)
+    assert rows[subject, "porosity, mean relative error"].value == pytest.approx((0.1 + 0.15 + 0.2) / 3)
+    assert (subject, "volume of pore, mean relative error") not in rows
 
 
 def test_the_printed_score_stands_beside_one_steps_of_the_papers_network_alone():
