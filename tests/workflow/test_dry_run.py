@@ -114,6 +114,14 @@ def test_a_study_without_images_and_one_without_films(checkout):
     assert images["import_volume"] == 1 and not {"load_film", "train_surrogate", "draw_surrogate"} & set(images)
 
 
+def test_a_study_may_search_nothing(checkout):
+    options = write_study(checkout, surrogate={"search": {"architecture": None}}, autoencoder={"searched_cases": []})
+    planned = snakemake(checkout, "--dry-run", "--printshellcmds", *options)
+    counts = job_counts(planned)
+    assert not {"search_surrogate", "search_autoencoder"} & set(counts) and counts["train_surrogate"] == 2
+    assert "--not-searched surrogate 'autoencoder calendered' 'autoencoder calendered_leaking'" in planned.stdout + planned.stderr
+
+
 @pytest.mark.parametrize(("workers", "threads_per_worker", "started"), [(1, 1, 1), (2, 1, 2), (8, 1, 2), (8, 2, 1)])
 def test_a_search_takes_the_workers_of_its_settings_as_far_as_the_cores_go(checkout, workers, threads_per_worker, started):
     study = {"workers": workers, "threads_per_worker": threads_per_worker}
