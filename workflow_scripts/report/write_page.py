@@ -279,11 +279,15 @@ def surrogate_grids(rows: Rows, digits: int) -> list[Grid]:
     flow = {q: text for q, text in last.items() if q.startswith(("relative", "tortuosity"))}
     size = {q: text for q, text in last.items() if q not in flow and q not in contact}
     true = "True values in brackets."
+    counted = list(
+        dict.fromkeys(row["subject"].split(", ")[-1] for row in part if row["source"].endswith("whole slices of voxels"))
+    )
+    slices = f" {', '.join(counted)}: thickness, predicted and true, is counted in whole slices of voxels." if counted else ""
     blocked = f"{true} A blocked frame has no tortuosity factor (–)."
     published = {q: q.removeprefix("contact area ") for q in every_quantity(rows) if q.endswith(", error")}
     return [
         *found,
-        pivot(part, "Free rollout: last frame, volumes and thickness", true, leaking | size, digits),
+        pivot(part, "Free rollout: last frame, volumes and thickness", true + slices, leaking | size, digits),
         pivot(part, "Free rollout: last frame, contact areas", true, leaking | contact, digits),
         pivot(part, "Free rollout: last frame, transport", blocked, leaking | flow, digits),
         pivot(

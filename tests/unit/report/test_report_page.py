@@ -150,6 +150,15 @@ def test_training_and_validation_of_an_auto_encoder_have_a_line_each():
     assert (difference.header, difference.rows) == (["", "MSE, validation less train", "p-value"], [["a", "0.1", "0.03"]])
 
 
+def test_thickness_counted_from_voxels_is_said_to_be_so():
+    def note(source):
+        rows = [{**row("f3, 20 %, rollout, paper", "thickness, last frame", "8.4", "8.0", "um"), "source": source}]
+        return next(grid.note for grid in write_page.grids("surrogate", rows, 3) if "thickness" in grid.title)
+
+    assert note("true frame, measured alike: surface of the film") == "True values in brackets."
+    assert "paper: thickness, predicted and true, is counted in whole slices" in note("true frame: whole slices of voxels")
+
+
 def test_leaking_mini_volumes_are_named():
     rows = [row("a, window 4, stride 1", "leaking", "true"), row("b, window 4, stride 1", "leaking", "false")]
     warning = write_page.warning_of("autoencoder", rows)
