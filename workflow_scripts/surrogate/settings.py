@@ -23,11 +23,11 @@ VALUE_NAME: dict[str, str] = {
 class TrainingSettings(Section):
     """How a network is trained."""
 
-    epochs: int = Field(default=3, ge=1, le=100_000)
+    epochs: int = Field(default=4, ge=1, le=100_000)
     """Passes through the distinct training windows at most."""
     batch_size: int = Field(default=1, ge=1, le=1024)
     """Windows per update."""
-    learning_rate: float = Field(default=4e-3, gt=0, le=1)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
     """Step size of Adam at the start."""
     final_learning_rate_fraction: float = Field(default=0.05, gt=0, le=1)
     """Learning rate of the last epoch over that of the first; between them it falls along a cosine. 1 keeps it constant."""
@@ -81,7 +81,7 @@ class PaperSettings(Section):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of units dropped after the last convolution while training."""
     training: TrainingSettings = TrainingSettings(
-        epochs=25, batch_size=8, learning_rate=1e-3, final_learning_rate_fraction=1.0, patience=25
+        epochs=12, batch_size=8, learning_rate=3e-3, final_learning_rate_fraction=1.0, patience=25
     )
     """How it is trained; 1,000 epochs in the paper."""
 
@@ -132,7 +132,7 @@ class SearchSpace(Section):
     """paper: activation after dense layers."""
     dropout: tuple[float, float] = (0.1, 0.4)
     """Lowest and highest dropout."""
-    learning_rate: tuple[float, float] = (3e-4, 3e-3)
+    learning_rate: tuple[float, float] = (1e-3, 1e-2)
     """Lowest and highest learning rate, on a logarithmic scale."""
     base_width: list[Width] = Field(default=[8, 16], min_length=1)
     """press_unet: channels of the first level; the others keep their ratio."""
@@ -151,7 +151,7 @@ class SurrogateSearch(Section):
 
     architecture: Architecture | None = "paper"
     """Which network is searched, one of `architectures`; null: none is, and all are trained as the settings say."""
-    epochs: int = Field(default=8, ge=1, le=100_000)
+    epochs: int = Field(default=6, ge=1, le=100_000)
     """Epochs of each trial at most; the first of the paper's two stages is short, the second trains the winner in full."""
     space: SearchSpace = SearchSpace()
     """Values to be tried."""
@@ -170,7 +170,7 @@ class SurrogateSettings(Section):
     """`cpu` or `cuda`; asked for, without fallback."""
     precision: Literal["fp32", "amp"] = "fp32"
     """`amp` computes in bfloat16 where the GPU does, else in float32."""
-    checkpoint_every: int = Field(default=1, ge=1, le=10_000)
+    checkpoint_every: int = Field(default=2, ge=1, le=10_000)
     """Epochs between two checkpoints; a killed training loses at most these."""
     architectures: list[Architecture] = Field(default=["press_unet", "paper"], min_length=1)
     """Networks that are trained."""

@@ -27,6 +27,7 @@ from workflow_scripts.surrogate.trial import VALUE_NAME, with_parameters
 from workflow_scripts.surrogate.windows import Window, describe_runs
 
 SMALL = {
+    "checkpoint_every": 1,
     "press_unet": {"widths": [4, 6], "detail_width": 2, "dropout": 0.1, "training": {"epochs": 3, "patience": 9}},
     "paper": {"filters": 4, "dense_widths": [6], "training": {"epochs": 3, "batch_size": 4}},
     "split": {"validation_films": ["film_2"], "test_films": ["film_3"]},
