@@ -7,6 +7,7 @@ from pathlib import Path
 from workflow_scripts.common.cli import failures, prefer_own_programs
 from workflow_scripts.common.errors import CalandriaError
 from workflow_scripts.common.files import lock_folder
+from workflow_scripts.common.processes import name_workflow
 from workflow_scripts.common.provenance import stage_version
 from workflow_scripts.common.study import STAGES, read_study
 
@@ -41,6 +42,9 @@ onerror:
 
 # Rules say `python` and `mpiexec`: those of the environment that runs Snakemake, unless conda or a container brings its own.
 prefer_own_programs()
+
+# Programs end with the Snakemake that started them, even if it is killed.
+name_workflow()
 
 
 wildcard_constraints:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import CalandriaError
+from .processes import end_with_workflow
 
 RIGHTS = "check who may read or write there"
 OSERROR_HINTS = {
@@ -40,6 +41,7 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
 
     A program ends with ``if __name__ == "__main__": sys.exit(run(main))``; tests call ``main([...])`` and see the exception.
     """
+    end_with_workflow()
     try:
         main(arguments)
         sys.stdout.flush()

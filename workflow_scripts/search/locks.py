@@ -1,10 +1,8 @@
 """Locks and leases as small files with an owner, for processes on one or several machines that may die while they hold one."""
 
-import functools
 import json
 import os
 import random
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,34 +13,10 @@ from typing import Self
 
 from optuna.storages.journal._file import BaseJournalFileLock
 
+from ..common.processes import machine_name, process_start
+
 BREAKING_SECONDS = 30.0
 """A guard that somebody left who died while removing a dead owner's lock is swept away after this time."""
-
-
-@functools.cache
-def machine_name() -> str:
-    """Return a name that two processes share only if they can see each other's process numbers."""
-    try:
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
-
-
-def process_start(pid: int) -> str | None:
-    """Return the start time of a living process (a word to compare, empty where unknown), None if it is dead or a zombie."""
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return ""
 
 
 @dataclass(frozen=True)
