@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ..common.errors import CalandriaError
 from ..common.progress import progress
 from .launch import Launcher, LocalProcesses
+from .presence import STOP_SECONDS
 from .study import SearchDefinition, StudyFolder
 from .summary import write_summary
 from .worker import EXIT_DONE, StudyFailingError, budget_of, failing_reason, grid_of
@@ -23,6 +24,7 @@ __all__ = ["SearchDefinition", "run_search"]
 WATCH_SECONDS = 0.3
 DEATHS_PER_WORKER = 6
 CONTROLLER_STALE_SECONDS = 60.0
+CONTROLLER_PATIENCE_SECONDS = STOP_SECONDS + 8.0  # a controller that was told to stop needs so long for its workers
 WRONG_INPUT = 2
 
 
@@ -70,7 +72,10 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.directory.mkdir(parents=True, exist_ok=True)
     lock = folder.controller_lock(CONTROLLER_STALE_SECONDS)
-    if not lock.try_acquire():
+    deadline = time.monotonic() + CONTROLLER_PATIENCE_SECONDS
+    while not (acquired := lock.try_acquire()) and time.monotonic() < deadline:
+        time.sleep(WATCH_SECONDS)
+    if not acquired:
         owner = lock.owner()
         whom = f"process {owner.pid} on {owner.machine.split()[0]}" if owner else "an unknown process"
         raise SearchError(

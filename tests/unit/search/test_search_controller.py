@@ -3,6 +3,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -147,7 +148,17 @@ def test_a_stopped_controller_stops_its_workers_first(tmp_path, number, status):
     assert not folder.with_suffix(".csv").exists()
 
 
-def test_a_second_controller_is_refused_and_a_second_worker_welcome(tmp_path):
+def test_a_controller_waits_for_one_that_is_about_to_stop(tmp_path):
+    (tmp_path / "s").mkdir()
+    former = StudyFolder(tmp_path / "s").controller_lock(60.0)
+    assert former.try_acquire()
+    threading.Timer(1.0, former.release).start()
+    _, trials = search_here(tmp_path / "s", search={"n_trials": 1})
+    assert [trial.state.name for trial in trials] == ["COMPLETE"]
+
+
+def test_a_second_controller_is_refused_and_a_second_worker_welcome(tmp_path, monkeypatch):
+    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.5)
     folder = tmp_path / "s"
     controller = start_controller(folder)
     wait_for(lambda: len(diary(StudyFolder(folder))) > 2)
