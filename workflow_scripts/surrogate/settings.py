@@ -23,11 +23,11 @@ VALUE_NAME: dict[str, str] = {
 class TrainingSettings(Section):
     """How a network is trained."""
 
-    epochs: int = Field(default=4, ge=1, le=100_000)
+    epochs: int = Field(default=3, ge=1, le=100_000)
     """Passes through the distinct training windows at most."""
     batch_size: int = Field(default=1, ge=1, le=1024)
     """Windows per update."""
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    learning_rate: float = Field(default=4e-3, gt=0, le=1)
     """Step size of Adam at the start."""
     final_learning_rate_fraction: float = Field(default=0.05, gt=0, le=1)
     """Learning rate of the last epoch over that of the first; between them it falls along a cosine. 1 keeps it constant."""
@@ -46,6 +46,21 @@ class PressUnetTraining(TrainingSettings):
     """It learns from random blocks of at most so many voxels in x and y, over the full height; null: from whole frames."""
     augment: bool = True
     """Whether it sees windows flipped and, at periodic sides, shifted in x and y."""
+
+
+class PaperTraining(TrainingSettings):
+    """How the paper's network is trained; what is not named keeps these defaults, not those of press_unet."""
+
+    epochs: int = Field(default=12, ge=1, le=100_000)
+    """Passes through the distinct training windows at most; 1,000 in the paper."""
+    batch_size: int = Field(default=8, ge=1, le=1024)
+    """Windows per update."""
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    """Step size of Adam at the start."""
+    final_learning_rate_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate of the last epoch over that of the first, as for press_unet."""
+    patience: int = Field(default=25, ge=1, le=100_000)
+    """Epochs without a lower validation loss after which training stops."""
 
 
 class PressUnetSettings(Section):
@@ -80,9 +95,7 @@ class PaperSettings(Section):
     """Activation after each hidden dense layer; the output is linear."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of units dropped after the last convolution while training."""
-    training: TrainingSettings = TrainingSettings(
-        epochs=12, batch_size=8, learning_rate=3e-3, final_learning_rate_fraction=1.0, patience=25
-    )
+    training: PaperTraining = PaperTraining()
     """How it is trained; 1,000 epochs in the paper."""
 
 

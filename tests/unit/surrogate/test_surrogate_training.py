@@ -157,6 +157,12 @@ def test_settings_that_do_nothing_are_refused():
     assert (SurrogateSettings().loss_steps("paper"), SurrogateSettings().loss_steps("press_unet")) == (1, 2)
 
 
+def test_a_part_of_a_training_section_leaves_the_rest_of_it_alone():
+    """Named alone, the epochs of `paper` do not bring the batches of `press_unet`, of one window, which batch norm cannot learn from."""
+    found, default = SurrogateSettings.model_validate({"paper": {"training": {"epochs": 7}}}), SurrogateSettings()
+    assert found.paper.training == default.paper.training.model_copy(update={"epochs": 7})
+
+
 def test_every_searched_architecture_says_what_its_value_is():
     assert set(VALUE_NAME) == set(get_args(Architecture))
 
