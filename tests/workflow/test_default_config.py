@@ -25,5 +25,8 @@ def test_the_default_config_names_every_setting():
 def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     written = StudySettings.from_mapping(read_yaml(TOP / "config/config.yaml"), "config/config.yaml").model_dump()
     default = StudySettings(name="demo", title=written["title"]).model_dump()
-    assert written["surrogate"].pop("predictors") == [*default["surrogate"].pop("predictors"), "replicate"]
+    assert written["surrogate"].pop("predictors") == StudySettings(name="demo", title="Demo").surrogate.compared
+    assert default["surrogate"].pop("predictors") is None
+    assert written["surrogate"]["search"].pop("architecture") == "paper"
+    assert default["surrogate"]["search"].pop("architecture") is None
     assert written == default

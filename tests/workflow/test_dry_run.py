@@ -39,8 +39,8 @@ def expected_counts(settings, films, samples):
         surrogate, split = settings.surrogate, settings.surrogate.split
         tests = {(film, degree) for film in split.test_films for degree in degrees}
         tests |= {(row.film, degree) for row in split.held_out for degree in row.compression_degrees_percent}
-        replicate = sum(film in replicated for film, _ in tests) if "replicate" in surrogate.predictors else 0
-        predictions = len(tests) * len(set(surrogate.predictors) - {"replicate"})
+        replicate = sum(film in replicated for film, _ in tests) if "replicate" in surrogate.compared else 0
+        predictions = len(tests) * len(set(surrogate.compared) - {"replicate"})
         runs = len(films) * len(degrees)
         counts |= {"insert_particles": len(packed), "dry_film": len(packed), "perturb_film": len(films) - len(packed)}
         counts |= {"load_film": len(films), "release_film": runs, "read_dumps": runs, "voxelize_frames": runs}

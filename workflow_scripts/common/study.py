@@ -125,7 +125,7 @@ class Study:
 
     def predictors(self, film: str) -> list[str]:
         """Return the predictors that can be asked for a film: ``replicate`` only where the film has one."""
-        wanted = self.settings.surrogate.predictors
+        wanted = self.settings.surrogate.compared
         return [name for name in wanted if name != "replicate" or self.replicate_of(film)]
 
     @staticmethod

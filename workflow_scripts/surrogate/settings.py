@@ -162,7 +162,7 @@ class SearchSpace(Section):
 class SurrogateSearch(Section):
     """What a search of hyperparameters trains; its winner is then trained in full by train_surrogate."""
 
-    architecture: Architecture | None = "paper"
+    architecture: Architecture | None = None
     """Which network is searched, one of `architectures`; null: none is, and all are trained as the settings say."""
     epochs: int = Field(default=6, ge=1, le=100_000)
     """Epochs of each trial at most; the first of the paper's two stages is short, the second trains the winner in full."""
@@ -193,26 +193,33 @@ class SurrogateSettings(Section):
     """The paper's network."""
     split: SplitSettings = SplitSettings()
     """Which films are trained on and which are tested."""
-    predictors: list[Predictor] = Field(
-        default=["copy", "affine_voxels", "affine_press", "affine_spheres", "model", "paper"], min_length=1
-    )
-    """What is compared in the evaluation; `model` is press_unet, `replicate` needs a second run of a test film."""
+    predictors: list[Predictor] | None = Field(default=None, min_length=1)
+    """What is compared in the evaluation; `model` is press_unet, `replicate` a second run of a test film, where there is one.
+    null: all baselines, the networks of `architectures`, and replicates."""
     search: SurrogateSearch = SurrogateSearch()
     """Search of hyperparameters."""
 
     @model_validator(mode="after")
     def _trained(self) -> Self:
         for predictor, architecture in (("model", "press_unet"), ("paper", "paper")):
-            if predictor in self.predictors and architecture not in self.architectures:
+            if predictor in self.compared and architecture not in self.architectures:
                 raise ValueError(f"predictor {predictor!r} needs the architecture {architecture!r} in architectures")
         if self.search.architecture not in (None, *self.architectures):
             raise ValueError(
                 f"search.architecture {self.search.architecture!r} is not in architectures, so its winner is never trained"
             )
-        for name in ("architectures", "predictors"):
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
+        for name, words in (("architectures", self.architectures), ("predictors", self.compared)):
+            if len(set(words)) != len(words):
                 raise ValueError(f"{name} names something twice")
         return self
+
+    @property
+    def compared(self) -> list[Predictor]:
+        """The predictors, said or following from the architectures."""
+        if self.predictors is not None:
+            return self.predictors
+        networks: list[Predictor] = ["model" if name == "press_unet" else "paper" for name in self.architectures]
+        return ["copy", "affine_voxels", "affine_press", "affine_spheres", *networks, "replicate"]
 
     def architecture(self, name: str) -> PressUnetSettings | PaperSettings:
         """Return the settings of an architecture."""

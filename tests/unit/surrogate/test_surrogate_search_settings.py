@@ -27,6 +27,14 @@ def test_a_network_that_is_never_trained_is_not_searched():
         SurrogateSettings.from_mapping(PAPER_ALONE | {"search": {"architecture": "press_unet"}}, "settings")
 
 
+@pytest.mark.parametrize(("architectures", "networks"), [(["press_unet"], ["model"]), (["paper"], ["paper"])])
+def test_one_network_may_be_asked_for_and_nothing_else_be_said(architectures, networks):
+    settings = SurrogateSettings.from_mapping({"architectures": architectures}, "settings")
+    assert settings.search.architecture is None
+    assert settings.compared == ["copy", "affine_voxels", "affine_press", "affine_spheres", *networks, "replicate"]
+    assert SurrogateSettings.from_mapping(settings.model_dump(mode="json"), "slice") == settings
+
+
 @pytest.mark.parametrize("architecture", ["paper", "press_unet"])
 def test_a_search_says_what_its_value_is(tmp_path, monkeypatch, architecture):
     asked = []
