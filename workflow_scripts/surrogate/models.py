@@ -385,8 +385,8 @@ class PaperNetwork(nn.Module):
         """Return label values (batch, z, y, x) of the frame after ``frames`` (batch, lag_window, z, y, x)."""
         if tuple(frames.shape[2:]) != self.grid:
             raise ContractError(
-                f"the paper's network was built for the grid {self.grid}; found {tuple(frames.shape[2:])}",
-                hint="give all films one grid height, or use the architecture press_unet",
+                f"the network of paper was built for the grid {self.grid} (z, y, x); found {tuple(frames.shape[2:])}",
+                hint=grid_remedy([self.grid, tuple(frames.shape[2:])]),
             )
         return self.layers(frames.float().flatten(2).transpose(1, 2)).unflatten(1, self.grid)  # channels are voxels
 
@@ -424,6 +424,18 @@ def paper_weights(voxels: int, lag_window: int, settings: PaperSettings) -> int:
     count = voxels * f * k + f + (settings.conv_layers - 1) * (f * f * k + f) + settings.conv_layers * 2 * f
     widths = [f * lag_window, *settings.dense_widths, voxels]
     return count + sum(low * high + high for low, high in pairwise(widths))
+
+
+def grid_remedy(grids: Sequence[Sequence[int]]) -> str:
+    """Return what to do where ``paper`` meets more than one grid (z, y, x).
+
+    >>> grid_remedy([(72, 38, 38), (80, 38, 38)])
+    'set calendering.voxels.grid_height_voxels to 80 or more, or leave paper out of surrogate.architectures; press_unet takes any grid'
+    """
+    leave = "leave paper out of surrogate.architectures; press_unet takes any grid"
+    if len({tuple(grid[1:]) for grid in grids}) == 1:
+        return f"set calendering.voxels.grid_height_voxels to {max(grid[0] for grid in grids)} or more, or {leave}"
+    return f"give all films one width along y and x, or {leave}"
 
 
 def build(architecture: str, settings: PressUnetSettings | PaperSettings, lag_window: int, grid: Sequence[int]) -> nn.Module:

@@ -10,9 +10,10 @@ from ..common.errors import ContractError, InputFileError, SettingsError, neares
 from ..common.provenance import provenance
 from ..common.training import select_device
 from ..common.volumes import Labelled, read_labelled, write_labelled
+from .models import grid_remedy
 from .rollout import MODES, predict_by_baseline, predict_by_model, predict_by_replicate, predicted_series
 from .settings import SurrogateSettings
-from .training import load_model
+from .training import edges_alike, load_model
 
 DESCRIPTION = """Predict the frames of a series, one step from true frames and as a free rollout from the first lag_window ones.
 
@@ -91,10 +92,16 @@ def _check_series(series: Labelled, path: str, n_given: int) -> None:
 def _check_model(facts: dict, predictor: str, series: Labelled, n_given: int, path: str) -> None:
     found = (facts["architecture"], facts["lag_window"], facts["voxel_edge_um"])
     wanted = (ARCHITECTURES[predictor], n_given, series.voxel_edge_um)
-    if found != wanted:
+    if found[:2] != wanted[:2] or not edges_alike(found[2], wanted[2]):
         raise ContractError(
             f"{path!r} holds architecture, lag window and voxel edge {found}; expected {wanted}",
             hint="train a model with these settings on films of this voxel edge",
+        )
+    grids = tuple(facts["grid"]), series.labels.shape[1:]
+    if predictor == "paper" and grids[0] != grids[1]:
+        raise ContractError(
+            f"{path!r} was trained on the grid {grids[0]} (z, y, x), which paper is bound to; the series has {grids[1]}",
+            hint=grid_remedy(grids),
         )
 
 

@@ -27,10 +27,12 @@ from ..common.training import (
     select_device,
 )
 from . import VERSION
-from .models import Batch, PressUnet, build, stack_windows
+from .models import Batch, PressUnet, build, grid_remedy, stack_windows
 from .settings import PaperSettings, PressUnetSettings, PressUnetTraining, SurrogateSettings
 from .windows import Run, Window, WindowPlace, WindowReader, press_columns
 
+LARGEST_EDGE_DIFFERENCE = 0.02
+"""Relative difference of voxel edges up to which films are of one resolution."""
 LOSS_COLUMNS = ("epoch", "loss_train", "loss_validation", "learning_rate", "is_best")
 
 
@@ -44,20 +46,29 @@ class Trained:
     best_loss: float
 
 
-def check_runs_alike(runs: Sequence[Run]) -> None:
-    """Raise ContractError unless all runs share voxel edge, periodic sides and grid."""
+def check_runs_alike(runs: Sequence[Run], architecture: str) -> None:
+    """Raise ContractError unless all runs share periodic sides and, nearly, the voxel edge; for ``paper`` the grid too."""
     for run in runs[1:]:
-        for quantity in ("voxel_edge_um", "periodic"):
-            if getattr(run, quantity) != getattr(runs[0], quantity):
-                raise ContractError(
-                    f"{run.name} has {quantity} {getattr(run, quantity)}, {runs[0].name} {getattr(runs[0], quantity)}",
-                    hint="train on films that were voxelized alike",
-                )
-        if run.shape[1:] != runs[0].shape[1:]:
+        if run.periodic != runs[0].periodic or not edges_alike(run.voxel_edge_um, runs[0].voxel_edge_um):
             raise ContractError(
-                f"{run.name} has the grid {run.shape[1:]}, {runs[0].name} {runs[0].shape[1:]}",
-                hint="fix the grid height in the settings of calendering so that all films share one grid",
+                f"{run.name} has voxel_edge_um {run.voxel_edge_um:g} and periodic sides {run.periodic} (z, y, x), "
+                f"{runs[0].name} {runs[0].voxel_edge_um:g} and {runs[0].periodic}",
+                hint=f"train on films that were voxelized alike; voxel edges may differ by {LARGEST_EDGE_DIFFERENCE:.0%}",
             )
+    films: dict[tuple[int, ...], list[str]] = {}
+    for run in runs:
+        films.setdefault(run.shape[1:], []).append(run.name)
+    if architecture == "paper" and len(films) > 1:
+        found = "; ".join(f"{grid}: {', '.join(names)}" for grid, names in films.items())
+        raise ContractError(
+            f"the network of paper is bound to one grid, and the films have {len(films)} (z, y, x): {found}",
+            hint=grid_remedy(list(films)),
+        )
+
+
+def edges_alike(one_um: float, other_um: float) -> bool:
+    """Return whether two voxel edges are one resolution to a network: boxes that hold whole voxels differ by a little."""
+    return abs(one_um - other_um) <= LARGEST_EDGE_DIFFERENCE * min(one_um, other_um)
 
 
 def augmented(window: Window, periodic: Sequence[bool], random: np.random.Generator, augments: bool, crop: int | None) -> Window:
@@ -110,7 +121,7 @@ def train(
     settings, architecture
         What to train and how.
     runs
-        The series that the places refer to; they share voxel edge, sides and grid.
+        The series that the places refer to; they share voxel edge and sides, for ``paper`` the grid too.
     train_places, validation_places
         The windows; each once (see windows.window_places).
     checkpoint_path
@@ -121,11 +132,11 @@ def train(
     Raises
     ------
     ContractError, DeviceError
-        The runs differ in voxels or grid; the device is not there.
+        The runs differ in voxels, for ``paper`` in grid; the device is not there.
     ConvergenceError
         The loss became infinite or NaN.
     """
-    check_runs_alike(runs)
+    check_runs_alike(runs, architecture)
     chosen = settings.architecture(architecture)
     rules, device = chosen.training, select_device(settings.device)
     identity = content_digest(
@@ -158,19 +169,22 @@ def train(
             for row in rows:
                 report(row["epoch"], row["loss_validation"])
 
-        whole, edge = runs[0].periodic, runs[0].voxel_edge_um
+        def kind(place: WindowPlace) -> tuple:
+            return (*runs[place.run].shape[1:], runs[place.run].voxel_edge_um, place.steps)
 
         def batch(places: Sequence[WindowPlace], random: np.random.Generator | None) -> Batch:
-            windows, periodic = [reader.window(place) for place in places], whole
+            windows, run = [reader.window(place) for place in places], runs[places[0].run]
+            whole = periodic = run.periodic
             if random is not None and isinstance(rules, PressUnetTraining):
                 windows = [augmented(window, whole, random, rules.augment, rules.crop_voxels) for window in windows]
                 if rules.crop_voxels:
-                    sides = [w and n <= rules.crop_voxels for w, n in zip(whole[1:], runs[0].shape[2:])]
+                    sides = [w and n <= rules.crop_voxels for w, n in zip(whole[1:], run.shape[2:])]
                     periodic = (whole[0], *sides)
-            return stack_windows(windows, edge, periodic, device)
+            return stack_windows(windows, run.voxel_edge_um, periodic, device)
 
         if start == 0 and isinstance(model, PressUnet):
-            model.fit_recovery([press_columns(runs[place.run], place, settings.lag_window) for place in train_places], edge)
+            columns = [press_columns(runs[place.run], place, settings.lag_window) for place in train_places]
+            model.fit_recovery(columns, runs[0].voxel_edge_um)
         for epoch in progress(range(start, rules.epochs), f"training {architecture}", unit="epoch"):
             if stopping.should_stop:
                 break
@@ -178,8 +192,8 @@ def train(
             rate = learning_rate(epoch, rules.epochs, rules.learning_rate, rules.final_learning_rate_fraction)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss_train = _pass(model, train_places, rules.batch_size, batch, settings, device, random, optimizer)
-            loss_validation = _pass(model, validation_places, rules.batch_size, batch, settings, device)
+            loss_train = _pass(model, train_places, kind, rules.batch_size, batch, settings, device, random, optimizer)
+            loss_validation = _pass(model, validation_places, kind, rules.batch_size, batch, settings, device)
             if not math.isfinite(loss_train + loss_validation):
                 raise ConvergenceError(
                     f"training {architecture}: the loss of epoch {epoch} is {loss_train} (training), {loss_validation} (validation)",
@@ -212,8 +226,8 @@ def _checkpoint(path: str | os.PathLike, identity: str) -> dict[str, Any] | None
     return held if held.get("identity") == identity else None
 
 
-def batches(steps: Sequence[int], size: int, random: np.random.Generator | None = None) -> list[NDArray[np.int64]]:
-    """Return the indices of windows in batches of ``size``, windows of the same number of ``steps`` together.
+def batches(kinds: Sequence, size: int, random: np.random.Generator | None = None) -> list[NDArray[np.int64]]:
+    """Return the indices of windows in batches of ``size``, windows of the same kind (grid, voxel edge, steps) together.
 
     With ``random`` windows and batches are shuffled, and a last batch of one window joins another, since batch norm learns
     nothing from it.
@@ -221,10 +235,10 @@ def batches(steps: Sequence[int], size: int, random: np.random.Generator | None 
     >>> [batch.tolist() for batch in batches([2, 1, 2, 2], 2)]
     [[1], [0, 2], [3]]
     """
-    order = np.arange(len(steps)) if random is None else random.permutation(len(steps))
+    order = np.arange(len(kinds)) if random is None else random.permutation(len(kinds))
     parts = []
-    for count in sorted(set(steps)):
-        group = order[np.array(steps)[order] == count]
+    for kind in sorted(set(kinds)):
+        group = order[[kinds[index] == kind for index in order]]
         found = [group[first : first + size] for first in range(0, len(group), size)]
         if random is not None and size > 1 and len(found) > 1 and len(found[-1]) == 1:
             found[-2:] = [np.concatenate(found[-2:])]
@@ -235,6 +249,7 @@ def batches(steps: Sequence[int], size: int, random: np.random.Generator | None 
 def _pass(
     model: nn.Module,
     places: Sequence[WindowPlace],
+    kind: Callable[[WindowPlace], tuple],
     batch_size: int,
     batch: Callable[[Sequence[WindowPlace], np.random.Generator | None], Batch],
     settings: SurrogateSettings,
@@ -244,7 +259,7 @@ def _pass(
 ) -> float:
     """Go through the windows once; return the mean loss over windows. With an optimizer the network learns, else it is only measured."""
     model.train(optimizer is not None)
-    parts = batches([place.steps for place in places], batch_size, random)
+    parts = batches([kind(place) for place in places], batch_size, random)
     total = 0.0
     with torch.set_grad_enabled(optimizer is not None):
         for part in parts:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -296,6 +297,81 @@ def test_programs_from_series_to_metrics(tmp_path):
     series = pressed_film("film_3", 20, seed=3, shape=(10, 8, 8))
     assert float(copied[0]["mse"]) == pytest.approx(((series.labels[3].astype(float) - series.labels[2]) ** 2).mean())
     assert [row["is_release"] for row in copied] == [str(frame > 4).lower() for frame in range(3, 9)]
+
+
+def films_of_unlike_grids(folder, shapes=((10, 8, 8), (12, 9, 6), (11, 7, 10))):
+    return [
+        write_films(folder, films=(f"film_{number}",), degrees=(20,), shape=shape)[0] for number, shape in enumerate(shapes, 1)
+    ]
+
+
+def test_films_of_unlike_grids_are_trained_predicted_and_evaluated_together(tmp_path):
+    from workflow_scripts.surrogate import evaluate_predictions
+
+    training_rules = {"epochs": 1, "batch_size": 3, "rollout_steps": 2, "crop_voxels": 8}
+    content = {**SMALL, "press_unet": {**SMALL["press_unet"], "training": training_rules}, "split": {"test_films": ["film_3"]}}
+    (tmp_path / "s.json").write_text(json.dumps(content))
+    settings, paths = ["--settings", str(tmp_path / "s.json")], films_of_unlike_grids(tmp_path)
+    split_films.main([*settings, "--frames", *paths, "--output", str(tmp_path / "split.json")])
+    train_surrogate.main(command(tmp_path, paths, tmp_path))
+    for path, shape in zip(paths, ((10, 8, 8), (12, 9, 6), (11, 7, 10))):
+        outputs = {mode: str(tmp_path / f"model_{mode}.zarr.zip") for mode in ("one_step", "rollout")}
+        named = ["--output-one-step", outputs["one_step"], "--output-rollout", outputs["rollout"]]
+        predict_frames.main([*settings, "--predictor", "model", "--frames", path, "--model", str(tmp_path / "model.pt"), *named])
+        assert read_labelled(outputs["rollout"]).labels.shape == (9, *shape)
+        predictions = [f"model:{mode}={output}" for mode, output in outputs.items()]
+        compared = ["--frames", path, "--prediction", *predictions, "--output", str(tmp_path / "metrics.csv")]
+        evaluate_predictions.main([*settings, *compared])
+        table = read_table(tmp_path / "metrics.csv")
+        assert len(table) == 2 * 6 and all(0 <= float(row["accuracy"]) <= 1 for row in table)
+
+
+def test_windows_of_unlike_grids_keep_the_voxel_edge_and_sides_of_their_run(tmp_path, monkeypatch):
+    content = {**SMALL, "press_unet": {**SMALL["press_unet"], "training": {"epochs": 1, "batch_size": 4, "crop_voxels": 8}}}
+    settings = SurrogateSettings.model_validate({**content, "split": {"test_films": ["film_3"]}})
+    runs = describe_runs(films_of_unlike_grids(tmp_path))
+    runs[1] = type(runs[1])(**{**vars(runs[1]), "voxel_edge_um": 0.505})
+    split = split_runs(runs, settings.split, 3, 1)
+    kept = []
+    monkeypatch.setattr(
+        training,
+        "stack_windows",
+        lambda windows, edge, sides, device: (
+            kept.append((windows[0].labels.shape[1:], edge, sides, len(windows))) or stack_windows(windows, edge, sides, device)
+        ),
+    )
+    train(
+        settings, "press_unet", runs, *(part_places(split, runs, part, 2) for part in ("train", "validation")), tmp_path / "a.pt"
+    )
+    assert {(shape[0], edge) for shape, edge, _, _ in kept} == {(10, 0.5), (12, 0.505)}
+    assert max(count for *_, count in kept) > 1
+    assert {sides for shape, _, sides, _ in kept if shape == (12, 8, 6)} == {(False, False, True)}, "cut in y, whole in x"
+
+
+def test_paper_names_all_grids_and_the_remedy_that_helps(tmp_path):
+    settings = SurrogateSettings.model_validate({**SMALL, "split": {"test_films": ["film_3"]}})
+    for shapes, remedy in (
+        (((10, 8, 8), (12, 8, 8), (10, 8, 8)), "grid_height_voxels to 12 or more"),
+        (((10, 8, 8), (12, 9, 6), (10, 8, 8)), "give all films one width .* leave paper out of surrogate.architectures"),
+    ):
+        runs = describe_runs(films_of_unlike_grids(tmp_path, shapes))
+        split = split_runs(runs, settings.split, 3, 1)
+        parts = [part_places(split, runs, part) for part in ("train", "validation")]
+        with pytest.raises(ContractError) as caught:
+            train(settings, "paper", runs, *parts, tmp_path / "a.pt")
+        assert f"{shapes[0]}: film_1 at 20 %, film_3 at 20 %; {shapes[1]}: film_2 at 20 %" in str(caught.value)
+        assert re.search(remedy, caught.value.hint)
+    alike = [runs[0], runs[2]]
+    record = model_record(
+        settings, "paper", train(settings, "paper", alike, parts[0][:4], parts[0][:4], tmp_path / "a.pt"), alike[0]
+    )
+    save_checkpoint(tmp_path / "paper.pt", record)
+    (tmp_path / "s.json").write_text(json.dumps(SMALL))
+    asked = ["--settings", str(tmp_path / "s.json"), "--predictor", "paper", "--model", str(tmp_path / "paper.pt")]
+    with pytest.raises(
+        ContractError, match=re.escape("the grid (10, 8, 8) (z, y, x), which paper is bound to; the series has (12, 9, 6)")
+    ):
+        predict_frames.main([*asked, "--frames", runs[1].path, "--output-rollout", str(tmp_path / "b.zarr.zip")])
 
 
 @pytest.mark.parametrize(
