@@ -15,7 +15,7 @@ from ..common.files import existing_file, replacing
 from .dumps import Particles
 from .press import Surface
 
-CONTRACT = "calandria-particles-2"
+CONTRACT = "calandria-particles-3"
 UNITS = {"x": "um", "y": "um", "z": "um", "radius": "um", "box": "um", "step": "1", "phase": "1", "id": "1"}
 
 
@@ -62,6 +62,7 @@ def write_run(
         "lowest_thickness_um": surface.lowest_um,
         "lowest_thickness_source": surface.lowest_source,
         "deepest_compression_degree": float(1 - surface.lowest_um / surface.thickness_um[0]),
+        "deepest_compression_degree_source": surface.degree_source,
     }
     with replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
         for name, column in columns.items():

@@ -16,6 +16,13 @@ from .dumps import Particles
 REACH = 0.02
 TOUCH = 0.1
 DEEPEST_IMPRINT = 0.2
+LARGEST_GAP = 0.2
+"""How far above the highest sphere a press table may lie in the last frame of loading, in median radii."""
+LARGEST_FIRST_IMPRINT = 0.5
+"""How far below the highest sphere it may lie in the first frame, in median radii."""
+LABEL_TOLERANCE = 0.03
+"""How far the deepest compression degree may be off the run's label, a fraction of the first thickness."""
+SAME_RUN = "z_press is in the dumps' unit of length, press_position_um in um from the collector; both must be of this very run"
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,9 @@ class Surface:
         Height of the surface at the press's lowest point, which may lie between two frames.
     lowest_source
         ``press table``, or ``frames`` where the lowest frame stands for the lowest point.
+    degree_source
+        Where the deepest compression degree is from: ``press table``; ``label`` where the press is estimated so that the label is met; ``frames`` where
+        these hold no loading, so that the label says nothing about them.
     """
 
     press_position_um: NDArray[np.float64]
@@ -67,6 +77,7 @@ class Surface:
     press_is_estimated: bool
     lowest_um: float
     lowest_source: str
+    degree_source: str
 
 
 def read_press(path: str | Path, length_unit_um: float, collector_z_um: float) -> PressPath:
@@ -113,7 +124,7 @@ def read_press(path: str | Path, length_unit_um: float, collector_z_um: float) -
     return PressPath(columns.get("step"), columns.get("time_us"), position)
 
 
-def find_surface(particles: Particles, press: PressPath | None, label: float) -> Surface:
+def find_surface(particles: Particles, press: PressPath | None, label: float, frame_interval_us: float | None = None) -> Surface:
     """Find press plane and film surface in every frame.
 
     While loading, the press plane bounds the film (or the highest sphere, as long as the press is above it by a tenth of a radius). From the turn on the
@@ -132,36 +143,84 @@ def find_surface(particles: Particles, press: PressPath | None, label: float) ->
         The press table, or None.
     label
         Compression degree of the run's label, a fraction.
+    frame_interval_us
+        Time between frames as the settings state it; it matches a table of times with dumps that hold steps only.
 
     Raises
     ------
     InputFileError
-        The table does not reach over the frames' steps, or its press lies below every sphere.
+        The table does not reach over the frames' steps, its press does not meet the highest sphere, or the degree that it reaches is not the label's.
+        Without a table: the frames end while loading, or the highest sphere sinks by more than the label says, or by far less.
     """
     top = (particles.z + particles.radius).max(axis=1)
+    first_size = float(np.median(particles.radius[0]))
     if press is None:
-        plane, turn, source = _estimated_plane(top, float(np.median(particles.radius[0])), label)
-        lowest, lowest_source = np.inf, "frames"
+        plane, turn, source, loads = _estimated_plane(top, first_size, label)
+        lowest, lowest_source, degree_source = np.inf, "frames", "label" if loads else "frames"
+        if loads:
+            _label_fits_spheres(particles, top, turn, label)
     else:
-        plane, turn, lowest = _tabled_plane(particles, press)
-        source = lowest_source = "press table"
-        if np.any(plane[: turn + 1] <= 0) or np.any(plane[: turn + 1] < 0.5 * top[: turn + 1]):
-            raise InputFileError(
-                f"the press lies at {plane[: turn + 1].min():.6g} um, far below the highest sphere at {top[turn]:.6g} um",
-                hint="check the units of the press table, and collector_z_um",
-            )
+        plane, turn, lowest = _tabled_plane(particles, press, frame_interval_us)
+        source = lowest_source = degree_source = "press table"
+        _press_meets_spheres(particles, plane, top, turn, first_size)
     size = float(np.median(particles.radius[turn]))
     thickness = np.where(plane - top > TOUCH * size, top, plane)
     carriers = particles.z[turn] + particles.radius[turn] >= min(thickness[turn], top[turn]) - REACH * size
     later = thickness[turn] + (particles.z[turn + 1 :, carriers] - particles.z[turn, carriers]).mean(axis=1)
     thickness[turn + 1 :] = later if press is None else np.minimum(later, plane[turn + 1 :])
     lowest = min(lowest, float(thickness.min()))
-    return Surface(plane, thickness, 1 - thickness / thickness[0], turn, source, press is None, lowest, lowest_source)
+    if press is not None and abs(1 - lowest / thickness[0] - label) > LABEL_TOLERANCE:
+        raise InputFileError(
+            f"by its press table the film is pressed from {thickness[0]:.6g} to {lowest:.6g} um, a compression degree of {1 - lowest / thickness[0]:.1%}; "
+            f"the run's label says {label:.0%}",
+            hint="check the run's compression_degree_percent; " + SAME_RUN,
+        )
+    degree = 1 - thickness / thickness[0]
+    return Surface(plane, thickness, degree, turn, source, press is None, lowest, lowest_source, degree_source)
 
 
-def _tabled_plane(particles: Particles, press: PressPath) -> tuple[NDArray[np.float64], int, float]:
+def _press_meets_spheres(
+    particles: Particles, plane: NDArray[np.float64], top: NDArray[np.float64], turn: int, size: float
+) -> None:
+    """Refuse a press table that does not lie on the highest spheres ``top`` (t) of a film of radii ``size``: a press holds the film that it presses."""
+    lowest = int(np.argmin(plane[: turn + 1] / top[: turn + 1]))
+    if plane[0] < top[0] - LARGEST_FIRST_IMPRINT * size:
+        frame, expected = 0, f"{top[0] - LARGEST_FIRST_IMPRINT * size:.6g} um or more, since the first frame is hardly pressed"
+    elif plane[lowest] < 0.5 * top[lowest]:
+        frame, expected = lowest, "half of that or more"
+    elif plane[turn] > top[turn] + LARGEST_GAP * size:
+        frame, expected = turn, f"{top[turn] + LARGEST_GAP * size:.6g} um or less, since the film is pressed there"
+    else:
+        return
+    raise InputFileError(
+        f"the press table puts the press at {plane[frame]:.6g} um at step {particles.step[frame]}, where the highest sphere reaches {top[frame]:.6g} um; "
+        f"expected {expected}",
+        hint=f"check its units, its zero and collector_z_um: {SAME_RUN}",
+    )
+
+
+def _label_fits_spheres(particles: Particles, top: NDArray[np.float64], turn: int, label: float) -> None:
+    """Refuse a label that the highest spheres ``top`` (t) of a run without a press table contradict, or cannot bear out."""
+    if turn == top.size - 1:
+        raise InputFileError(
+            f"the dumps end at step {particles.step[-1]} while the film is still being pressed (the highest sphere is lowest there); "
+            f"whether the label's {label:.0%} is reached cannot be told",
+            hint="add the dumps after the press turns, or give the press table of the run",
+        )
+    sunk, deepest = 1 - top[turn] / top[0], 1 - (1 - DEEPEST_IMPRINT) * top[turn] / top[0]
+    if not sunk - LABEL_TOLERANCE <= label <= deepest + LABEL_TOLERANCE:
+        raise InputFileError(
+            f"the highest sphere sinks from {top[0]:.6g} to {top[turn]:.6g} um at step {particles.step[turn]}, so the compression degree is between "
+            f"{sunk:.1%} and {deepest:.1%}; the run's label says {label:.0%}",
+            hint="check compression_degree_percent and that these are the dumps of that run, or give its press table",
+        )
+
+
+def _tabled_plane(
+    particles: Particles, press: PressPath, frame_interval_us: float | None
+) -> tuple[NDArray[np.float64], int, float]:
     """Return the press plane (t), the last frame before it turns, and its lowest height from the first frame to the last, frames or not."""
-    clock, known = _clock(particles, press)
+    clock, known = _clock(particles, press, frame_interval_us)
     plane = np.interp(clock, known, press.position_um)
     between = (known >= clock[0]) & (known <= clock[-1])
     moments, heights = np.append(clock, known[between]), np.append(plane, press.position_um[between])
@@ -171,8 +230,11 @@ def _tabled_plane(particles: Particles, press: PressPath) -> tuple[NDArray[np.fl
     return plane, int(np.searchsorted(clock, turns, side="right")) - 1, lowest
 
 
-def _estimated_plane(top: NDArray[np.float64], size: float, label: float) -> tuple[NDArray[np.float64], int, str]:
-    """Return the press plane (t) from the highest spheres ``top`` (t) of a film of radii ``size``, the last frame before it turns, and how it was found."""
+def _estimated_plane(top: NDArray[np.float64], size: float, label: float) -> tuple[NDArray[np.float64], int, str, bool]:
+    """Return the press plane (t) from the highest spheres ``top`` (t) of a film of radii ``size``.
+
+    Also the last frame before it turns, how the plane was found, and whether the film is loaded in the frames.
+    """
     turn, frames = int(np.argmin(top)), np.arange(top.size)
     touch = max(int(np.argmax(top < top[0] - REACH * size)) - 1, 0)
     if turn <= touch:
@@ -180,6 +242,7 @@ def _estimated_plane(top: NDArray[np.float64], size: float, label: float) -> tup
             np.full_like(top, top[turn]),
             turn,
             "estimated: no loading in the frames; the press rests on the highest sphere of the lowest frame",
+            False,
         )
     plane = top[0] * (1 - label * (frames - touch) / (turn - touch))
     imprint = (top - plane)[touch : turn + 1]
@@ -193,19 +256,23 @@ def _estimated_plane(top: NDArray[np.float64], size: float, label: float) -> tup
             source += ", less an imprint that grows with the square of the compression, so that the label is met there"
     speed = (plane[touch] - plane[turn]) / (turn - touch)
     plane[turn + 1 :] = plane[turn] + speed * (frames[turn + 1 :] - turn)
-    return plane, turn, source + "; then up at the mean speed of loading"
+    return plane, turn, source + "; then up at the mean speed of loading", True
 
 
-def _clock(particles: Particles, press: PressPath) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the frames' and the table's values of the clock that both have."""
+def _clock(
+    particles: Particles, press: PressPath, frame_interval_us: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the frames' and the table's values of the clock that both have; steps become times where only the interval of frames is stated."""
     if press.step is not None:
         clock, known, unit = particles.step.astype(np.float64), press.step, "step"
     elif particles.time_us is not None:
         clock, known, unit = particles.time_us, press.time_us, "time"
+    elif frame_interval_us is not None and particles.step.size > 1:
+        clock, known, unit = frame_interval_us * particles.step / (particles.step[1] - particles.step[0]), press.time_us, "time"
     else:
         raise InputFileError(
             "the press table has times but no steps, and the dumps have steps but no times",
-            hint="add the column step to the press table",
+            hint="add the column step to the press table, or state frame_interval_us (then time 0 is at step 0)",
         )
     interval = clock[1] - clock[0] if clock.size > 1 else 0.0
     if clock[0] < known[0] - 0.5 * interval or clock[-1] > known[-1] + 0.5 * interval:

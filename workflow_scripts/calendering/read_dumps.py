@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     press = None
     if options.press:
         press = read_press(options.press, length_unit(first, rules), rules.collector_z_um)
-    surface = find_surface(particles, press, options.compression_degree_percent / 100)
+    surface = find_surface(particles, press, options.compression_degree_percent / 100, rules.frame_interval_us)
     times, time_source = frame_times(particles, press, rules.frame_interval_us, settings.motion.timestep_us)
     attributes = {
         "film": options.film,

@@ -27,6 +27,7 @@ FACTS = (
     "lowest_thickness_source",
     "time_source",
     "deepest_compression_degree",
+    "deepest_compression_degree_source",
 )
 
 

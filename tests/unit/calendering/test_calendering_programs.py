@@ -98,6 +98,7 @@ def test_lowest_point_and_relation_go_with_the_series(tmp_path):
         assert facts["replicate_of"] == "two" and facts["press_is_estimated"] is False
         assert (facts["lowest_thickness_um"], facts["lowest_thickness_source"]) == (7.75, "press table")
         assert facts["deepest_compression_degree"] == pytest.approx(0.225, abs=1e-3)
+        assert facts["deepest_compression_degree_source"] == "press table"
     with pytest.raises(SettingsError, match="replicate itself"):
         read_dumps.main([*arguments("read_dumps", settings, tmp_path), "--replicate-of", "one"])
 
@@ -112,6 +113,7 @@ def test_estimated_press_is_told(tmp_path):
     series = read_labelled(tmp_path / "frames.zarr.zip")
     assert series.attributes["press_is_estimated"] is True and series.attributes["lowest_thickness_source"] == "frames"
     assert series.attributes["lowest_thickness_um"] == series.frames["thickness_um"].min()
+    assert series.attributes["deepest_compression_degree_source"] == "label"
     assert "replicate_of" not in series.attributes
     assert (series.frames["press_position_um"][5:] > series.frames["thickness_um"][5:] + 0.3).all()
 
@@ -128,13 +130,24 @@ def test_dumps_whose_clock_does_not_begin_at_zero_meet_a_table_of_times(tmp_path
     assert np.allclose(run.press_position_um, [10, 9.5, 9, 8.5, 8, 8.5, 9]) and np.allclose(run.time_us, np.arange(7) * 25)
 
 
+def test_dumps_without_times_meet_a_table_of_times_by_the_interval_of_the_settings(tmp_path):
+    _, press = write_loading(tmp_path)
+    rows = [line.split(",") for line in press.read_text().splitlines()]
+    press.write_text("".join(f"{','.join(row[1:])}\n" for row in rows))
+    settings = slice_of(tmp_path, {"dumps": {"frame_interval_us": 25}})
+    read_dumps.main(arguments("read_dumps", settings, tmp_path))
+    run = read_run_file(tmp_path / "particles.h5")
+    assert np.allclose(run.press_position_um, [10, 9.5, 9, 8.5, 8, 8.5, 9])
+    assert run.attributes["time_source"] == "settings: frame_interval_us"
+
+
 def test_run_without_a_surface_is_not_written(made):
     folder, _ = made
     run = read_run_file(folder / "particles.h5")
     for thickness, told in ((np.nan, "thickness_um is nan in frame 5 of 7"), (0.0, "above 0")):
         heights = run.thickness_um.copy()
         heights[5] = thickness
-        surface = Surface(run.press_position_um, heights, run.compression_degree, 4, "", False, 8.0, "frames")
+        surface = Surface(run.press_position_um, heights, run.compression_degree, 4, "", False, 8.0, "frames", "label")
         with pytest.raises(ContractError, match=told):
             write_run(folder / "bad.h5", run.particles, surface, run.time_us, {})
         assert not (folder / "bad.h5").exists()

@@ -60,7 +60,6 @@ def test_imprint_of_the_press_is_taken_from_the_label(loaded):
     surface = find_surface(loaded[0], None, 0.25)
     assert np.allclose(surface.press_position_um, [10, 9.375, 8.75, 8.125, 7.5, 8.125, 8.75], atol=2e-3)
     assert surface.thickness_um[4] == pytest.approx(7.5, abs=1e-3)
-    assert np.allclose(find_surface(loaded[0], None, 0.6).thickness_um, TRUE, atol=2e-3)  # no film is pressed in by half
 
 
 def test_estimated_press_of_changing_speed_follows_the_film_until_the_turn(loaded):
@@ -70,8 +69,8 @@ def test_estimated_press_of_changing_speed_follows_the_film_until_the_turn(loade
     surface = find_surface(particles, None, 0.25)
     assert surface.turn == 2 and np.allclose(surface.press_position_um[:3], [10, 8.5 - 0.5 * (1.5 / 2) ** 2, 7.5], atol=2e-3)
     assert np.allclose(np.diff(surface.press_position_um)[2:], 1.25, atol=2e-3) and "imprint" in surface.source
-    label_of_another = find_surface(particles, None, 0.05)
-    assert np.allclose(label_of_another.press_position_um[:3], [10, 8.5, 8], atol=2e-3)
+    above_the_film = find_surface(particles, None, 0.18)
+    assert np.allclose(above_the_film.press_position_um[:3], [10, 8.5, 8], atol=2e-3)
 
 
 def test_press_of_a_film_that_is_only_released_rests(loaded):
@@ -79,6 +78,29 @@ def test_press_of_a_film_that_is_only_released_rests(loaded):
     particles.z[:] = particles.z[[4, 4, 4, 5, 5, 6, 6]]
     surface = find_surface(particles, None, 0.2)
     assert surface.turn == 0 and np.allclose(surface.press_position_um, 8, atol=2e-3) and "no loading" in surface.source
+    assert surface.degree_source == "frames"  # the label says nothing about such frames
+
+
+@pytest.mark.parametrize("label", [0.05, 0.16, 0.40, 0.6])
+def test_label_that_the_highest_sphere_contradicts_is_refused(loaded, label):
+    with pytest.raises(
+        InputFileError, match=r"sinks from 10 to 8 um at step 2000, .* between 20\.0% and 36\.0%; the run's label says"
+    ):
+        find_surface(loaded[0], None, label)
+
+
+@pytest.mark.parametrize(("last", "accepted"), [(2, False), (4, False), (5, True)])
+def test_frames_that_end_while_loading_need_a_press_table(loaded, last, accepted):
+    particles, press = loaded
+    names = ("x", "y", "z", "radius", "box", "step")
+    short = replace(particles, **{name: getattr(particles, name)[: last + 1] for name in names})
+    if accepted:
+        assert find_surface(short, None, 0.2).degree_source == "label"
+    else:
+        with pytest.raises(InputFileError, match=f"end at step {500 * last} while the film is still being pressed"):
+            find_surface(short, None, 0.05 * last)
+        surface = find_surface(short, press, 0.05 * last)
+        assert surface.degree_source == "press table" and surface.lowest_um == pytest.approx(10 - 0.5 * last)
 
 
 @pytest.mark.parametrize("turn_step", [1875, 2000, 2125])
@@ -167,8 +189,62 @@ def test_table_of_another_run_is_refused(loaded):
         find_surface(particles, PressPath(press.step / 10, None, press.position_um), 0.2)
     with pytest.raises(InputFileError, match="times but no steps"):
         find_surface(particles, PressPath(None, press.time_us, press.position_um), 0.2)
-    with pytest.raises(InputFileError, match="far below"):
-        find_surface(particles, PressPath(press.step, None, press.position_um * 1e-3), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "told"),
+    [
+        (1e3, 0, "puts the press at 8000 um at step 2000, where the highest sphere reaches 8 um"),
+        (1e6, 0, "puts the press at 8e.06 um at step 2000"),
+        (1e-3, 0, "puts the press at 0.01 um at step 0, where the highest sphere reaches 10 um"),
+        (1, 2, "puts the press at 10 um at step 2000, where the highest sphere reaches 8 um; expected 8.1"),
+        (1, 0.5, "puts the press at 8.5 um at step 2000"),
+        (1, -0.5, "puts the press at 9.5 um at step 0, where the highest sphere reaches 10 um"),
+    ],
+)
+def test_press_that_does_not_meet_the_spheres_is_refused(loaded, factor, offset, told):
+    particles, press = loaded
+    with pytest.raises(InputFileError, match=told) as caught:
+        find_surface(particles, PressPath(press.step, None, press.position_um * factor + offset), 0.2)
+    assert "z_press is in the dumps' unit" in caught.value.hint and "this very run" in caught.value.hint
+
+
+def test_press_sinks_into_the_film_by_less_than_half(loaded):
+    particles, press = loaded
+    deep = PressPath(press.step, None, np.array([10, 9, 7, 5.5, 3.9, 5, 6]))
+    with pytest.raises(InputFileError, match=r"puts the press at 3.9 um at step 2000, where the highest sphere reaches 8 um"):
+        find_surface(particles, deep, 0.6)
+
+
+@pytest.mark.parametrize(("label", "accepted"), [(0.15, False), (0.18, True), (0.22, True), (0.25, False)])
+def test_degree_of_the_table_must_be_the_label_s(loaded, label, accepted):
+    if accepted:
+        assert find_surface(*loaded, label).degree_source == "press table"
+    else:
+        with pytest.raises(InputFileError, match=rf"pressed from 10 to 8 um, a compression degree of 20.0%; .* says {label:.0%}"):
+            find_surface(*loaded, label)
+
+
+def test_table_of_a_deeper_run_of_the_same_film_is_refused(loaded):
+    particles, _ = loaded
+    steps = np.arange(0, 5001, 500)
+    deeper = PressPath(steps, None, 10 - 0.001 * np.minimum(steps, 10000 - steps))  # presses on where the frames are released
+    with pytest.raises(InputFileError, match=r"compression degree of 30.0%; the run's label says 20%"):
+        find_surface(particles, deeper, 0.2)
+
+
+def test_table_of_times_meets_dumps_without_times_by_the_stated_interval(loaded):
+    particles, press = loaded
+    table = PressPath(None, press.time_us, press.position_um)
+    assert np.array_equal(find_surface(particles, table, 0.2, 25.0).press_position_um, press.position_um)
+    late = replace(particles, step=particles.step + 1000)
+    table = PressPath(None, press.time_us + 50, press.position_um)  # time 0 is at step 0
+    assert np.array_equal(find_surface(late, table, 0.2, 25.0).press_position_um, press.position_um)
+    with pytest.raises(InputFileError, match="from time 50 to 200, the press table from 0 to 150"):
+        find_surface(late, PressPath(None, press.time_us, press.position_um), 0.2, 25.0)
+    with pytest.raises(InputFileError, match="times but no steps") as caught:
+        find_surface(late, table, 0.2)
+    assert "frame_interval_us" in caught.value.hint
 
 
 def test_table_of_times_is_matched_with_the_clock_of_the_dumps(loaded):
