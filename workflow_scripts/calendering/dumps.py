@@ -25,6 +25,8 @@ LENGTH_UM = {"micro": 1.0, "si": 1e6, "cgs": 1e4, "nano": 1e-3, "metal": 1e-4, "
 TIME_US = {"micro": 1.0, "si": 1e6, "cgs": 1e6, "nano": 1e-3, "metal": 1e-6, "real": 1e-9}
 COORDINATES = ("{}", "{}u", "{}s", "{}su")
 SHEAR_TOLERANCE = 1e-6
+BOX_SIDES_UM = (0.1, 1e4)
+"""Sides in x and y that a box may have; others mean that the unit of length is another."""
 
 
 @dataclass(frozen=True)
@@ -443,7 +445,7 @@ def assemble(frames: Iterable[Frame], settings: DumpSettings) -> Particles:
     ------
     InputFileError
         Ids, types or radii that change between frames; steps that are not equidistant; a frame count, type, unit or radius that is not
-        as the settings say; spheres outside a box that is not periodic or below the current collector.
+        as the settings say; a box of impossible size; spheres outside a box that is not periodic or below the current collector.
     """
     kept: list[Frame] = []
     positions, radii = [], []
@@ -453,6 +455,7 @@ def assemble(frames: Iterable[Frame], settings: DumpSettings) -> Particles:
     for frame in frames:
         if not kept:
             scale = length_unit(frame, settings)
+            _box_has_size(frame, scale)
             phase = _phases(frame, codes)
             flags = frame.periodic or (settings.periodic_if_unsaid,) * 2 + (False,)
             periodic = flags[:2]
@@ -576,15 +579,34 @@ def _in_um(
 
 
 def _equidistant(frames: Sequence[Frame]) -> None:
-    steps = np.array([frame.step for frame in frames])
-    gaps = np.diff(steps)
-    bad = np.flatnonzero((gaps <= 0) | (gaps != gaps[:1].sum()))
-    if bad.size:
-        later = frames[bad[0] + 1]
+    """Refuse steps that are not equally far apart; the most frequent distance (the first of those) is taken as the run's, so that the odd frame is named."""
+    gaps = np.diff([frame.step for frame in frames])
+    rising = gaps[gaps > 0].tolist()
+    usual = max(dict.fromkeys(rising), key=rising.count, default=None)
+    bad = np.flatnonzero(gaps != usual)
+    if not bad.size:
+        return
+    before, later = frames[bad[0]], frames[bad[0] + 1]
+    if bad[0] == 0 and gaps.size > 1 and gaps[1] == usual:
+        where, what = before.where, f"the next frame ({later.where}) follows after {gaps[0]} steps"
+    else:
+        where, what = later.where, f"the step follows {before.step} after {gaps[bad[0]]} steps"
+    distance = f"one distance ({usual}, the most frequent)" if usual else "rising steps"
+    _refuse(
+        where,
+        f"{what}; expected {distance} in the whole run",
+        "leave out doubled or extra dumps; all frames must lie equally far apart",
+    )
+
+
+def _box_has_size(frame: Frame, scale: float) -> None:
+    sides = (frame.box[:2, 1] - frame.box[:2, 0]) * scale
+    low, high = BOX_SIDES_UM
+    if sides.min() < low or sides.max() > high:
         _refuse(
-            later.where,
-            f"the step follows {frames[bad[0]].step} after {gaps[bad[0]]} steps; expected one distance ({gaps[0]}) in the whole run",
-            "leave out doubled or extra dumps; all frames must lie equally far apart",
+            frame.where,
+            f"the box is {sides[0]:.4g} x {sides[1]:.4g} um wide where one unit of length is {scale:g} um; expected {low:g} to {high:g} um",
+            "state length_unit_um, the length of one unit of the dump in um: 1e6 for metres, 1e3 for millimetres, 1e-3 for nanometres",
         )
 
 

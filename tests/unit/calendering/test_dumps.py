@@ -172,6 +172,16 @@ def test_units_and_times_become_um_and_us(tmp_path):
     assert run_of(tmp_path, *two_frames()).time_us is None
 
 
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e4])
+def test_box_of_impossible_size_asks_for_the_unit_of_length(tmp_path, factor):
+    scaled = {name: [value * factor for value in columns_of()[name]] for name in ("x", "y", "z", "radius")}
+    text = dump_text(0, columns_of(**scaled), box=[[value * factor for value in side] for side in BOX])
+    with pytest.raises(InputFileError, match=f"{8 * factor:.4g} x {6 * factor:.4g} um".replace("+", r"\+")) as caught:
+        run_of(tmp_path, text)
+    assert "length_unit_um" in caught.value.hint
+    assert np.allclose(run_of(tmp_path, text, rules=DumpSettings(length_unit_um=1 / factor)).x, [1, 4, 7.5])
+
+
 def test_unknown_units_are_refused(tmp_path):
     assert "'lj'" in refused(tmp_path, *two_frames(units="lj"))
     assert run_of(tmp_path, *two_frames(units="lj"), rules=DumpSettings(length_unit_um=1)).step.size == 2
@@ -330,6 +340,27 @@ def test_frames_must_belong_together(tmp_path, texts, told):
         assert run_of(tmp_path, *texts).radius[1].tolist() == [0.5, 1, 1.5]
     else:
         assert told in refused(tmp_path, *texts)
+
+
+@pytest.mark.parametrize(
+    ("steps", "odd", "distance"),
+    [
+        ([3, 500, 1000, 1500], 0, 500),
+        ([5000, 0, 500, 1000], 0, 500),
+        ([0, 500, 700, 1000, 1500], 2, 500),
+        ([0, 500, 1000, 1700], 3, 500),
+        ([0, 500, 500, 1000], 2, 500),
+        ([0, 500, 1500, 2000], 2, 500),
+        ([0, 2, 4, 500, 1000, 1500, 2000], 1, 500),
+    ],
+)
+def test_the_dump_at_an_odd_step_is_named(tmp_path, steps, odd, distance):
+    for number, step in enumerate(steps):
+        write_dump(tmp_path / f"dump.{number}.txt", dump_text(step, columns_of()))
+    with pytest.raises(InputFileError) as caught:
+        read_run([tmp_path], RULES)
+    message = str(caught.value)
+    assert f"dump.{odd}.txt', step {steps[odd]}: " in message and f"one distance ({distance}" in message
 
 
 def test_unexpected_frame_count_is_refused(tmp_path):
