@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from workflow_scripts.autoencoder.settings import CaseSettings
 from workflow_scripts.common.settings import read_yaml
 from workflow_scripts.common.study import StudySettings
 
@@ -29,4 +30,17 @@ def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     assert default["surrogate"].pop("predictors") is None
     assert written["surrogate"]["search"].pop("architecture") == "paper"
     assert default["surrogate"]["search"].pop("architecture") is None
+    demo = {
+        "calendering": {"films_sheet": "config/films.tsv"},
+        "tomography": {"samples_sheet": "config/tomography_samples.tsv"},
+        "autoencoder": {"searched_cases": ("calendered",)},
+    }
+    for section, named in demo.items():
+        assert {key: written[section].pop(key) for key in named} == named
+        assert not any(default[section].pop(key) for key in named)
+    assert written["surrogate"]["split"].pop("test_films") == ["film_3"]
+    assert default["surrogate"]["split"].pop("test_films") == []
+    case = CaseSettings(samples=("nmc532_calendered",)).model_dump()
+    assert written["autoencoder"].pop("cases") == {"calendered": case, "calendered_leaking": {**case, "split": "random"}}
+    assert default["autoencoder"].pop("cases") == {}
     assert written == default

@@ -79,8 +79,17 @@ def test_without_a_config_file_the_demo_is_planned(checkout):
 
 
 def write_study(folder, **sections):
-    (folder / "study.yaml").write_text(yaml.safe_dump({"name": "mine", "title": "Mine", **sections}))
+    """Write the demo's settings with other values in some places."""
+    content = over(yaml.safe_load((REPOSITORY / STUDIES[0]).read_text()), {"name": "mine", "title": "Mine", **sections})
+    (folder / "study.yaml").write_text(yaml.safe_dump(content))
     return "--configfile", folder / "study.yaml"
+
+
+def over(content, changes):
+    """Return the content with other values, section by section; a section that becomes null is left out."""
+    if not isinstance(content, dict) or not isinstance(changes, dict):
+        return changes
+    return {**content, **{key: over(content.get(key), value) for key, value in changes.items()}}
 
 
 @pytest.mark.parametrize(
@@ -108,10 +117,19 @@ def test_two_mistakes_are_told_at_once(checkout):
 
 def test_a_study_without_images_and_one_without_films(checkout):
     dry = ("--dry-run", "--quiet", "host")
-    films = job_counts(snakemake(checkout, *dry, *write_study(checkout, tomography={"samples_sheet": ""})))
+    films = job_counts(snakemake(checkout, *dry, *write_study(checkout, tomography=None, autoencoder=None)))
     assert films["draw_surrogate"] == 1 and not {"import_volume", "train_autoencoder", "solve_diffusion"} & set(films)
-    images = job_counts(snakemake(checkout, *dry, *write_study(checkout, calendering={"films_sheet": None})))
+    images = job_counts(snakemake(checkout, *dry, *write_study(checkout, calendering=None, surrogate=None)))
     assert images["import_volume"] == 1 and not {"load_film", "train_surrogate", "draw_surrogate"} & set(images)
+
+
+def test_a_stage_whose_section_is_null_is_left_out(checkout):
+    options = ("--dry-run", *write_study(checkout, surrogate=None, autoencoder=None))
+    counts = job_counts(snakemake(checkout, *options))
+    left = {"insert_particles", "dry_film", "perturb_film", "load_film", "release_film", "read_dumps", "voxelize_frames"}
+    left |= {"import_volume", "measure_phases", "solve_diffusion", "solve_series", "measure_frames"}
+    assert set(counts) == {*left, "write_settings", "tabulate_results", "write_page", "all"}
+    assert counts["solve_series"] == counts["voxelize_frames"] == 12
 
 
 def test_a_study_may_search_nothing(checkout):

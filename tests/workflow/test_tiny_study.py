@@ -169,6 +169,17 @@ def a_changed_report_section_reruns_only_the_report(study):
     assert (folder / "results/tiny/report/index.html").read_bytes() != page
 
 
+def a_stage_that_is_left_out_is_left_out_of_the_page(study):
+    folder, _ = study
+    page, before = folder / "results/tiny/report/index.html", (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(yaml.safe_dump({**yaml.safe_load(before), "surrogate": None, "autoencoder": None}))
+    assert job_counts(run_study(folder)) == {"all": 1, "tabulate_results": 1, "write_page": 1}
+    told = page.read_text()
+    assert '<section id="calendering">' in told and '<section id="tomography">' in told
+    assert not [name for name in ("surrogate", "autoencoder", "search") if f'<section id="{name}">' in told]
+    (folder / "study.yaml").write_text(before)
+
+
 def test_a_tiny_study_from_dumps_and_an_image_to_the_page(tmp_path):
     study = make_study(tmp_path)
     the_study_ends_in_a_page_that_tells_everything(study)
@@ -178,3 +189,4 @@ def test_a_tiny_study_from_dumps_and_an_image_to_the_page(tmp_path):
     a_second_run_does_nothing(study)
     a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study)
     a_changed_report_section_reruns_only_the_report(study)
+    a_stage_that_is_left_out_is_left_out_of_the_page(study)

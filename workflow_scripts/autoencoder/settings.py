@@ -19,7 +19,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 class CaseSettings(Section):
     """One case study: the samples that are learned from together, and how they are cut."""
 
-    samples: tuple[Name, ...] = Field(("nmc532_calendered",), min_length=1)
+    samples: tuple[Name, ...] = Field(min_length=1)
     """Names of samples of the tomography sheet."""
     slice_windows: tuple[Positive, ...] = Field((16,), min_length=1)
     """Slices per mini-volume, one model each; the paper has 4, 8, 16, 24 and 32."""
@@ -101,8 +101,8 @@ class EvaluationSettings(Section):
 class AutoencoderSettings(Section):
     """Latent features of mini-volumes by a convolutional auto-encoder."""
 
-    cases: dict[Name, CaseSettings] = {"calendered": CaseSettings(), "calendered_leaking": CaseSettings(split="random")}
-    """Case studies by name; the demo has the honest split beside the paper's, which shows what the leak is worth."""
+    cases: dict[Name, CaseSettings] = {}
+    """Case studies by name; none: nothing is trained. The demo has the honest split beside the paper's, which shows what the leak is worth."""
     image_size: int = Field(64, ge=15, le=1024)
     """Edge of the square images to which slices are resized, pixels; the paper has 224."""
     coding: Literal["pore_am_cbd", "pore_cbd_am"] = "pore_am_cbd"
@@ -121,7 +121,7 @@ class AutoencoderSettings(Section):
     """How it is trained."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """What is reported."""
-    searched_cases: tuple[Name, ...] = ("calendered",)
+    searched_cases: tuple[Name, ...] = ()
     """Case studies whose network and training a search chooses; the others take the sections `network` and `training`."""
     search: SearchSettings = SearchSettings()
     """Budget and workers of the hyper-parameter search."""

@@ -228,7 +228,7 @@ class VoxelSettings(Section):
 class CalenderingSettings(Section):
     """Settings of the stage ``calendering``."""
 
-    films_sheet: str | None = "config/films.tsv"
+    films_sheet: str | None = None
     """Sheet (TSV) of the films that LAMMPS makes: film, seed, replicate_of; null makes none."""
     runs_sheet: str | None = None
     """Sheet (TSV) of the user's own DEM runs: film, compression_degree_percent, dumps, press and overrides; null where there are none."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..autoencoder.settings import AutoencoderSettings, CaseSettings
 from ..calendering.dumps import dump_files
@@ -41,11 +41,16 @@ class StudySettings(Section):
     report: ReportSettings = ReportSettings()
     """Tables and page."""
 
+    @field_validator(*STAGES, mode="before")
+    @classmethod
+    def _null_is_an_empty_section(cls, section: object) -> object:
+        return {} if section is None else section
+
     @model_validator(mode="after")
     def _frames_suffice(self) -> Self:
         shortest = min(self.calendering.compression_degrees_percent)
         frames, lag = self.calendering.frames(shortest), self.surrogate.lag_window
-        if self.calendering.films_sheet and frames <= lag:
+        if self.calendering.films_sheet and self.surrogate.split.tests_something and frames <= lag:
             raise ValueError(
                 f"surrogate.lag_window {lag} needs more than {lag} frames; the shortest series (compression degree {shortest} %) has {frames}"
             )
@@ -226,8 +231,19 @@ def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
         for row in {row.film: row for row in study.runs.values()}.values()
         if row.replicate_of is not None and row.replicate_of not in films
     ]
-    split = study.settings.surrogate.split
-    if films:
+    surrogate, autoencoder = study.settings.surrogate, study.settings.autoencoder
+    split = surrogate.split
+    if not (study.films or study.runs or study.samples):
+        told.append(
+            "no sheet has a line; a study names films in calendering.films_sheet, DEM runs in calendering.runs_sheet or images in tomography.samples_sheet"
+        )
+    if films and surrogate.model_fields_set and not split.tests_something and "test_films" not in split.model_fields_set:
+        told.append(
+            f"surrogate.split names no film to test; name some of {', '.join(films)} in surrogate.split.test_films, or leave the section surrogate out"
+        )
+    if study.samples and autoencoder.model_fields_set and "cases" not in autoencoder.model_fields_set:
+        told.append("autoencoder.cases names no case study; name one and its samples, or leave the section autoencoder out")
+    if films and split.tests_something:
         wanted = [*split.test_films, *split.validation_films, *(row.film for row in split.held_out)]
         told += [
             f"surrogate.split names film {name!r}: {nearest_name(name, films)}"
@@ -240,7 +256,7 @@ def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
         if not set(films) - set(split.test_films) - set(split.validation_films):
             told.append("surrogate.split leaves no film to train on")
     if study.samples:
-        for name, case in study.settings.autoencoder.cases.items():
+        for name, case in autoencoder.cases.items():
             told += [
                 f"autoencoder.cases.{name} names sample {sample!r}: {nearest_name(sample, study.samples)}"
                 for sample in case.samples
@@ -252,4 +268,8 @@ def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
 def schema_text() -> str:
     """Return the JSON schema of the settings of a study, for editors that check and complete config files."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudySettings.model_json_schema()}
+    for stage in STAGES:
+        section = schema["properties"][stage]
+        section["anyOf"] = [{"$ref": section.pop("$ref")}, {"type": "null"}]
+        section["description"] = StudySettings.model_fields[stage].description
     return canonical_json(schema)

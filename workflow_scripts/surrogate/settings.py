@@ -115,12 +115,17 @@ class SplitSettings(Section):
     """`film`: whole films are held out. `paper`: single degrees of trained films too; that leaks, because loading frames are shared."""
     validation_films: list[str] = []
     """Films that choose the best epoch. Empty: blocks of frames of the training films do, see validation_fraction."""
-    test_films: list[str] = ["film_3"]
-    """Films that training never sees."""
+    test_films: list[str] = []
+    """Films that training never sees and that all predictors are tested on. Where none is named, here or in held_out, nothing is trained."""
     held_out: list[HeldOut] = []
     """For kind `paper`: the table of held-out degrees per film (Table 2 of the paper)."""
     validation_fraction: float = Field(default=0.15, gt=0, lt=0.9)
     """Where no validation film is named: share of the training frames that choose the best epoch, in blocks of lag_window frames."""
+
+    @property
+    def tests_something(self) -> bool:
+        """Whether any run is held out; without one there is no surrogate."""
+        return bool(self.test_films or self.held_out)
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:

@@ -100,8 +100,8 @@ def _odd_size(size: int | None) -> int | None:
 class TomographySettings(Section):
     """Images to import; the windows and strides of mini-volumes are those of the auto-encoder's cases."""
 
-    samples_sheet: str = "config/tomography_samples.tsv"
-    """Path of the sample sheet (tab-separated, a header line) relative to the working directory; empty for no images."""
+    samples_sheet: str | None = None
+    """Path of the sample sheet (tab-separated, a header line) relative to the working directory; null for no images."""
     median_filter: int = Field(1, ge=1, le=15)
     """Edge of the cube of the median filter before segmentation in voxels, odd; 1 is none. A row may say otherwise."""
     slice_axis: Literal["z", "y", "x"] = "z"

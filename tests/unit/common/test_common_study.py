@@ -191,6 +191,24 @@ def test_a_study_without_films_or_without_samples_is_one(study):
     assert study(films=None).surrogate_films == [] and study(samples="sample\tpath\tvoxel_edge_um\n").mini_volume_sets == []
 
 
+def test_a_study_takes_nothing_of_the_demo(study):
+    found = study(surrogate=None, autoencoder=None)
+    assert (
+        found.test_runs == [] and found.mini_volume_sets == [] and found.settings == study(surrogate={}, autoencoder={}).settings
+    )
+    assert found.settings.calendering.films_sheet == "films.tsv"
+    with pytest.raises(SettingsError, match=r"no sheet has a line; a study names films in calendering\.films_sheet"):
+        read_study({"name": "bare", "title": "Bare"})
+
+
+def test_a_stage_that_is_asked_for_says_on_what_it_works(study):
+    assert "surrogate.split names no film to test; name some of f1, f2, f3" in mistake(study, surrogate={"lag_window": 4})
+    assert "autoencoder.cases names no case study" in mistake(study, autoencoder={"image_size": 32})
+    assert study(surrogate={"lag_window": 4}, films=None).test_runs == []
+    one = FILMS[: FILMS.index("f2")]
+    assert study(films=one, surrogate=None).surrogate_films == ["f1"], "one film alone is measured, not learned from"
+
+
 def test_a_slice_is_named_by_its_content_so_that_it_never_holds_other_settings(study):
     before, edited, back = study(), study(report={"figure_dpi": 200}), study()
     assert [stage for stage in STAGES if before.slice(stage) != edited.slice(stage)] == ["report"]
