@@ -56,9 +56,17 @@ rule tabulate_results:
         phases=[
             f"<results>/tomography/{sample}/phases.json" for sample in STUDY.samples
         ],
+        volumes=[
+            f"<results>/tomography/{sample}/labels.zarr.zip"
+            for sample in STUDY.samples
+        ],
         diffusion=[
             f"<results>/transport/{sample}/{case}_{axis}.json"
             for sample, case, axis in DIFFUSION
+        ],
+        series=[
+            f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip"
+            for film, degree in ALL_RUNS
         ],
         frames=[
             f"<results>/transport/calendering/{film}/cd{degree}/frames.csv"
@@ -122,6 +130,10 @@ rule tabulate_results:
             for name, row in STUDY.samples.items()
             if row.published
         ],
+        volumes=lambda wildcards, input: named(STUDY.samples, input.volumes),
+        series=lambda wildcards, input: named(
+            (f"{film},{degree}" for film, degree in ALL_RUNS), input.series
+        ),
         diffusion=lambda wildcards, input: named(
             (",".join(key) for key in DIFFUSION), input.diffusion
         ),
@@ -149,8 +161,9 @@ rule tabulate_results:
         version=stage_version("report"),
     shell:
         "python -m workflow_scripts.report.tabulate_results --settings {input.settings} --title {params.title:q}"
-        " --phases {params.phases:q} --published-samples {params.published_samples:q} --diffusion {params.diffusion:q}"
-        " --frames {params.frames:q} --transport {params.transport:q} --metrics {params.metrics:q}"
+        " --phases {params.phases:q} --published-samples {params.published_samples:q}"
+        " --volumes {params.volumes:q} --diffusion {params.diffusion:q}"
+        " --frames {params.frames:q} --series {params.series:q} --transport {params.transport:q} --metrics {params.metrics:q}"
         " --evaluations {params.evaluations:q} --trials {params.trials:q} --best {params.best:q}"
         " {params.split} --not-searched {params.not_searched:q}"
         " --published {params.published:q} --output-csv {output.csv} --output-markdown {output.markdown} 2> {log}"
@@ -170,6 +183,10 @@ if REPORT_RUNS:
                 for name in SURROGATE.architectures
             ],
             series=list(drawn_series().values()),
+            runs=[
+                f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip"
+                for film, degree in REPORT_RUNS
+            ],
         output:
             **{
                 name: report(
@@ -192,6 +209,9 @@ if REPORT_RUNS:
         params:
             losses=lambda wildcards, input: named(SURROGATE.architectures, input.losses),
             series=lambda wildcards, input: named(drawn_series(), input.series),
+            runs=lambda wildcards, input: named(
+                (f"{film},{degree}" for film, degree in REPORT_RUNS), input.runs
+            ),
             run_name=f"{DRAWN_RUN[0]} at {DRAWN_RUN[1]} %",
             outputs=lambda wildcards, output: " ".join(
                 f"--output-{name.replace('_', '-')} {output[name]}"
@@ -200,7 +220,7 @@ if REPORT_RUNS:
             version=stage_version("report"),
         shell:
             "python -m workflow_scripts.report.draw_surrogate --settings {input.settings} --metrics {input.metrics}"
-            " --losses {params.losses:q} --series {params.series:q} --run-name {params.run_name:q} {params.outputs} 2> {log}"
+            " --losses {params.losses:q} --series {params.series:q} --runs {params.runs:q} --run-name {params.run_name:q} {params.outputs} 2> {log}"
 
 
 rule write_page:

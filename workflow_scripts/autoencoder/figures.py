@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from ..common.files import replacing
@@ -51,12 +52,14 @@ def loss_figure(
 ) -> Figure:
     """Draw mean squared errors per voxel over epochs, beside the two baselines of the validation part."""
     figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
-    axis.plot(np.asarray(epochs), np.asarray(train), label="training")
-    axis.plot(np.asarray(epochs), np.asarray(validation), label="validation")
+    marked = {"marker": ".", "markersize": 7 if np.size(epochs) <= 60 else 0}  # a single epoch makes no line
+    axis.plot(np.asarray(epochs), np.asarray(train), label="training", **marked)
+    axis.plot(np.asarray(epochs), np.asarray(validation), label="validation", **marked)
     axis.axhline(baseline_mse, color="0.4", ls=":", label="baseline: the mean")
     axis.axhline(linear_mse, color="0.4", ls="--", label="baseline: principal components")
     axis.axvline(best_epoch, color="C3", lw=0.8, label=f"kept: epoch {best_epoch}")
     axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axis.set_xlabel("epoch")
     axis.set_ylabel("mean squared error per voxel")
     axis.legend(fontsize=8)

@@ -1,3 +1,3 @@
 """Tables, figures and the page that a study ends in."""
 
-VERSION = 2
+VERSION = 3

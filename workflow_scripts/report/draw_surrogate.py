@@ -30,6 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="NAME=FILE",
         help="series of one run whose last frames are drawn, the true one first",
     )
+    parser.add_argument(
+        "--runs",
+        required=True,
+        nargs="+",
+        metavar="FILM,DEGREE=FILE",
+        help="true series of each run of --metrics; its voxel edge is read",
+    )
     parser.add_argument("--run-name", required=True, help="what that run is called on the figure")
     for figure in ("losses", "r2", "r2-film", "phases", "degrees", "slices"):
         parser.add_argument(f"--output-{figure}", required=True, help="PNG")
@@ -42,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with open_labelled(path) as (array, facts):
             columns[name] = array[-1]
             edge_um = facts.voxel_edge_um
+    voxels_um3 = {}
+    for name, path in named_paths(options.runs).items():
+        film, degree = name.split(",")
+        with open_labelled(path) as (_, facts):
+            voxels_um3[film, int(degree)] = facts.voxel_edge_um**3
     quantities = {
         column: quantity_of(column)[0].replace("relative diffusivity", r"D$_\mathrm{eff}$ / D$_0$")
         for column in pair_columns(metrics[0])
@@ -51,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "losses": loss_curves({name: read_table(path) for name, path in named_paths(options.losses).items()}, VALUE_NAME),
         "r2": r2_per_frame(metrics),
         "r2_film": r2_per_frame(metrics, "r2_film"),
-        "phases": phase_volumes(metrics, edge_um**3),
+        "phases": phase_volumes(metrics, voxels_um3),
         "degrees": against_degree(metrics, quantities),
         "slices": slices(columns, edge_um, f"last frame of {options.run_name}, middle slice"),
     }

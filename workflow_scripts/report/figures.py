@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..common.phases import PHASES
@@ -52,6 +53,11 @@ def _panels(count: int, columns: int = 3, height: float = 2.7) -> tuple[Figure, 
     for axis in flat[count:]:
         axis.set_visible(False)
     return figure, flat[:count]
+
+
+def whole_ticks(axis: Axes) -> None:
+    """Let the ticks of x be whole numbers, also where there is but one."""
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
 
 def by_run(metrics: Rows) -> dict[tuple[str, int], list[Mapping[str, str]]]:
@@ -93,18 +99,28 @@ def _title(film: str, degree: int, rows: Rows) -> str:
     return f"{film}, {degree} %" + (" (leaking)" if any(row["leaking"] != "false" for row in rows) else "")
 
 
+def marker_size(count: int) -> float:
+    """Return the size of a curve's markers: a single epoch is a point, and many are a line.
+
+    >>> marker_size(1), marker_size(1000)
+    (7, 0)
+    """
+    return 7 if count <= 60 else 0
+
+
 def loss_curves(losses: Mapping[str, Rows], names: Mapping[str, str]) -> Figure:
     """Draw training and validation loss over epochs, a panel per network; ``names`` says what the loss of each network is."""
     figure, axes = _panels(len(losses), height=3.2)
     for axis, (name, rows) in zip(axes, losses.items()):
         epochs = [int(row["epoch"]) for row in rows]
         for column in (name for name in rows[0] if "loss" in name):
-            axis.plot(epochs, [_value(row[column]) for row in rows], label=column.removeprefix("loss_"))
+            values = [_value(row[column]) for row in rows]
+            axis.plot(epochs, values, marker=".", markersize=marker_size(len(epochs)), label=column.removeprefix("loss_"))
         axis.set(title=name, xlabel="epoch", ylabel="\n".join(textwrap.wrap(names[name], 40)))
         shown = [value for line in axis.get_lines() for value in np.asarray(line.get_ydata(), float) if value > 0]
         if shown and max(shown) > 5 * min(shown):
             axis.set_yscale("log")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        whole_ticks(axis)
         axis.legend(frameon=False)
     return figure
 
@@ -128,7 +144,7 @@ def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
                 )
                 handles[name] = line
             axis.set(title=f"{_title(film, degree, rows)}, {mode.replace('_', '-')}", xlabel="frame")
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            whole_ticks(axis)
         lowest = min(axis.get_ylim()[0] for axis in axes[i])
         for j, axis in enumerate(axes[i]):
             axis.set_ylim(max(lowest, LOWEST_R2), 1.04)
@@ -138,8 +154,11 @@ def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
     return figure
 
 
-def phase_volumes(metrics: Rows, voxel_um3: float) -> Figure:
-    """Draw the volume of pore, CBD and AM over the frames of each rollout: true, model and baselines."""
+def phase_volumes(metrics: Rows, voxel_um3: Mapping[tuple[str, int], float]) -> Figure:
+    """Draw the volume of pore, CBD and AM over the frames of each rollout: true, model and baselines.
+
+    ``voxel_um3`` is the volume of a voxel by film and degree.
+    """
     runs = by_run(metrics)
     phases = ("pore", "cbd", "am")
     figure, axes = _run_panels(len(phases), len(runs), 2.4)
@@ -152,11 +171,11 @@ def phase_volumes(metrics: Rows, voxel_um3: float) -> Figure:
                 name: (curve, f"voxels_{phase}_predicted") for name, curve in curves.items()
             }
             for name, (curve, column) in series.items():
-                values = [_value(row[column]) * voxel_um3 / 1e3 for row in curve]
+                values = [_value(row[column]) * voxel_um3[film, degree] / 1e3 for row in curve]
                 (line,) = axes[i][j].plot([int(row["frame"]) for row in curve], values, **_style(name, ("true", "model")))
                 handles[name] = line
             axes[i][j].set_title(_title(film, degree, rows) if i == 0 else "")
-            axes[i][j].xaxis.get_major_locator().set_params(integer=True)
+            whole_ticks(axes[i][j])
             if j % PER_ROW == 0:
                 axes[i][j].set_ylabel(f"{PHASE_LABELS[PHASES[phase]]} / 10³ µm³")
         axes[-1][j].set_xlabel("frame")

@@ -42,7 +42,14 @@ class Grid:
     rows: Sequence[Sequence[str]]
 
 
-def pivot(rows: Sequence[Mapping[str, str]], title: str, note: str, quantities: Mapping[str, str], digits: int) -> Grid:
+def pivot(
+    rows: Sequence[Mapping[str, str]],
+    title: str,
+    note: str,
+    quantities: Mapping[str, str],
+    digits: int,
+    marks: Mapping[tuple[str, str], str] | None = None,
+) -> Grid:
     """Return the rows whose quantity is wanted with subjects down and quantities across; units stand in the header, references in brackets.
 
     Parameters
@@ -55,6 +62,8 @@ def pivot(rows: Sequence[Mapping[str, str]], title: str, note: str, quantities: 
         Quantity of the long table to heading.
     digits
         Significant digits.
+    marks
+        Sign after the value of a subject and quantity.
     """
     cells: dict[str, dict[str, str]] = {}
     units: dict[str, str] = {}
@@ -64,6 +73,7 @@ def pivot(rows: Sequence[Mapping[str, str]], title: str, note: str, quantities: 
             text = shown(parsed(row["value"]), digits)
             if row["reference"]:
                 text += f" [{shown(parsed(row['reference']), digits)}]"
+            text += (marks or {}).get((row["subject"], row["quantity"]), "")
             cells.setdefault(row["subject"], {})[row["quantity"]] = text
     used = [quantity for quantity in quantities if any(quantity in row for row in cells.values())]
     return Grid(

@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 from ..common.phases import NAMES
@@ -14,6 +15,14 @@ AUTOENCODER = "Energies 2022, 15, 4489, Tables 6 to 8"
 CALENDERING = "Adv. Energy Mater. 2024, doi 10.1002/aenm.202400376"
 INTERFACES = ("pore_cbd", "pore_am", "am_cbd")
 PHASE_LABELS = {"pore": "pore", "cbd": "CBD", "am": "AM", "void": "void"}
+BY_LABEL = "degree by label"
+LOSSES = {
+    "overlap_loss_cbd": ("CBD lost in overlaps", "share of the sum of sphere volumes that voxels do not hold"),
+    "overlap_loss_am": ("AM lost in overlaps", "share of the sum of sphere volumes that voxels do not hold"),
+    "cut_loss": ("cut off above the surface", "share of the solid voxels"),
+}
+"""Columns of losses of voxelize_frames, with what they are called in the table and what they are a share of."""
+ELECTRODE_PHASES = ("pore", "cbd", "am")
 LIKE_THE_PRINTED_FACTOR = {0: 1.0, 1: 1.0}
 """Conducting phases of the printed tortuosity factors: pore and CBD alike; for pore alone none is printed."""
 
@@ -50,6 +59,15 @@ class Entry:
         return asdict(self)
 
 
+def scaled(cell: str | None, factor: str) -> float | None:
+    """Return a printed number times a power of ten, with no more digits than are printed; None if there is none.
+
+    >>> scaled("13.7", "0.01"), 13.7 * 0.01, scaled("", "0.01")
+    (0.137, 0.13699999999999998, None)
+    """
+    return float(Decimal(cell) * Decimal(factor)) if cell not in (None, "") else None
+
+
 def _number(cell: str | None) -> float | None:
     return float(cell) if cell not in (None, "") else None
 
@@ -63,26 +81,47 @@ def made_by(record: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def cathode_entries(name: str, phases: Mapping[str, Any], published: Mapping[str, str] | None) -> list[Entry]:
-    """Return phase fractions and thickness of a tomography sample beside the row of the published table that it is."""
+def cathode_entries(
+    name: str,
+    phases: Mapping[str, Any],
+    published: Mapping[str, str] | None,
+    state: str | None = None,
+    resolved: Collection[str] = ELECTRODE_PHASES,
+) -> list[Entry]:
+    """Return phase fractions and thickness of a tomography sample beside the row of the published table that it is.
+
+    Parameters
+    ----------
+    name, phases, published
+        Name of the sample, record of measure_phases, row of the published table.
+    state
+        State of the sample as its sheet says, e.g. calendered.
+    resolved
+        Phases that the sample's labels or classes tell apart; the fraction of another is unknown, and no measured 0.
+    """
     made = f"{made_by(phases['provenance'])}: voxel counts, {'x'.join(map(str, phases['shape']))} voxels of {phases['voxel_edge_um']} um"
 
-    def reference(column: str, scale: float) -> float | None:
-        value = _number(published.get(column)) if published else None
-        return None if value is None else value * scale
+    def reference(column: str, scale: str) -> float | None:
+        return scaled(published.get(column), scale) if published else None
+
+    def fraction(phase: str) -> float | None:
+        return phases["phase_fractions"][phase] if phase in resolved else None
+
+    def told(phase: str) -> str:
+        return made if phase in resolved else f"{made}; not resolved: no label or class of the image is {PHASE_LABELS[phase]}"
 
     source = CATHODES if published else ""
-    fractions = phases["phase_fractions"]
     rows = [
-        ("porosity", phases["porosity"], "", reference("porosity_percent", 0.01)),
-        ("AM fraction", fractions["am"], "", reference("am_percent", 0.01)),
-        ("CBD fraction", fractions["cbd"], "", reference("cbd_percent", 0.01)),
-        ("thickness", phases["thickness_um"], "um", reference("thickness_um", 1.0)),
+        ("porosity", phases["porosity"], "", reference("porosity_percent", "0.01"), made),
+        ("AM fraction", fraction("am"), "", reference("am_percent", "0.01"), told("am")),
+        ("CBD fraction", fraction("cbd"), "", reference("cbd_percent", "0.01"), told("cbd")),
+        ("thickness", phases["thickness_um"], "um", reference("thickness_um", "1"), made),
     ]
-    return [
-        Entry("tomography", name, quantity, value, unit, ref, source if ref is not None else "", made)
-        for quantity, value, unit, ref in rows
+    found = [
+        Entry("tomography", name, quantity, value, unit, ref, source if ref is not None else "", how)
+        for quantity, value, unit, ref, how in rows
     ]
+    return [Entry("tomography", name, "state", state, how_made="sheet of samples"), *found] if state else found
 
 
 def published_factor(
@@ -115,8 +154,13 @@ def published_factor(
     return None
 
 
-def diffusion_entries(name: str, record: Mapping[str, Any], reference: float | None) -> list[Entry]:
-    """Return relative diffusivity and tortuosity factor of a sample, with the solver's evidence, beside the printed factor."""
+def diffusion_entries(
+    name: str, record: Mapping[str, Any], reference: float | None, resolved: Collection[str] = ELECTRODE_PHASES
+) -> list[Entry]:
+    """Return relative diffusivity and tortuosity factor of a sample, with the solver's evidence, beside the printed factor.
+
+    ``resolved`` are the phases that the sample's labels tell apart; a conducting phase that is none of them makes no difference.
+    """
     axis = record["axis"]
     made = (
         f"{made_by(record['provenance'])}: conducting {_phases_of(record)}, along {axis}, sides {_sides(record['sides'])}, "
@@ -127,6 +171,9 @@ def diffusion_entries(name: str, record: Mapping[str, Any], reference: float | N
             else "blocked: no conducting path joins the ends"
         )
     )
+    absent = [NAMES[int(code)] for code, value in record["diffusivities"].items() if value and NAMES[int(code)] not in resolved]
+    if absent:
+        made += f"; {', '.join(PHASE_LABELS[phase] for phase in absent)} is not resolved in this image and conducts nothing"
     subject = f"{name}, {record['case']}, {axis}"
     source = CATHODES if reference is not None else ""
     return [
@@ -155,6 +202,7 @@ def film_entries(
     frames: Sequence[Mapping[str, str]],
     transport: Sequence[Mapping[str, str]],
     records: tuple[Mapping[str, Any], Mapping[str, Any]],
+    facts: Mapping[str, Any],
 ) -> list[Entry]:
     """Return what pressing and release did to a film: first frame, lowest point and last frame.
 
@@ -166,6 +214,8 @@ def film_entries(
         Tables of measure_frames and solve_series.
     records
         The records beside both tables. The first says how thin the film was where the press turned, between two frames.
+    facts
+        Attributes of the series, and of its columns of losses the largest values.
     """
     subject = f"{film}, {degree} %"
     (series,) = records[0]["series"].values()
@@ -174,16 +224,26 @@ def film_entries(
     lowest_um = min(float(series.get("lowest_thickness_um", math.inf)), thickness[lowest])
     made = f"{series['stage']} {series['stage_version']}; {made_by(records[0])}"
     surface = f"{made}: surface of the film, lowest point from the {series.get('lowest_thickness_source', 'frames')}"
-    if series.get("press_is_estimated"):
+    estimated = bool(series.get("press_is_estimated"))
+    if estimated:
         surface += ", position of the press estimated"
+    by_label = facts.get("deepest_compression_degree_source") == "label"
+    degree_how = f"{surface}; {BY_LABEL}: the estimated press goes as deep as the run's label says" if by_label else surface
     voxels = f"{made}: voxels between collector and surface"
 
-    def entry(quantity: str, value: float | None, unit: str, how: str) -> Entry:
+    def entry(quantity: str, value: float | str | None, unit: str, how: str) -> Entry:
         return Entry("calendering", subject, quantity, value, unit, how_made=how)
 
     entries = [
         entry("frames", len(frames), "", made),
-        entry("compression degree reached", 1 - lowest_um / thickness[0], "", surface),
+        entry("press", ("estimated, " + BY_LABEL if by_label else "estimated") if estimated else "press table", "", surface),
+        entry("times from", facts.get("time_source"), "", made),
+        entry("stretch of the box", facts.get("box_misfit"), "", f"{made}: largest relative change of a side to whole voxels"),
+        *(
+            entry(name, facts.get(column), "", f"{made}: largest of all frames; {share}")
+            for column, (name, share) in LOSSES.items()
+        ),
+        entry("compression degree reached", 1 - lowest_um / thickness[0], "", degree_how),
         entry("spring-back", (thickness[-1] - lowest_um) / lowest_um, "", surface),
         entry("thickness, first frame", thickness[0], "um", surface),
         entry("thickness, lowest point", lowest_um, "um", surface),
@@ -421,7 +481,7 @@ def published_entries(results: Sequence[Mapping[str, str]], contact: Sequence[Ma
                 "surrogate",
                 subject,
                 f"contact area {row['interface']}, error",
-                float(row["error_percent"]) / 100,
+                scaled(row["error_percent"], "0.01"),
                 "",
                 how_made="printed; DEM against model",
                 source=f"{CALENDERING}, Table 3",

@@ -5,16 +5,22 @@ Every table is read with the record beside it (same stem, .json), whose stage ve
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from ..common.cli import program, run
 from ..common.errors import SettingsError
 from ..common.files import write_text
+from ..common.phases import NAMES
 from ..common.records import read_json, read_table, read_table_record, write_table
+from ..common.volumes import open_labelled
 from ..tomography.list_mini_volumes import named_paths
+from ..tomography.notation import parse_labels
 from .settings import ReportSettings
 from .tables import (
     COLUMNS,
+    ELECTRODE_PHASES,
+    LOSSES,
     Entry,
     autoencoder_entries,
     cathode_entries,
@@ -37,8 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for option, what in (
         ("phases", "SAMPLE=FILE: records of measure_phases"),
         ("published-samples", "SAMPLE=ROW: the row of the published table that a sample is, e.g. cathode='1 CAL'"),
+        ("volumes", "SAMPLE=FILE: labelled volumes, which say the state and what their labels stand for"),
         ("diffusion", "SAMPLE,CASE,AXIS=FILE: records of solve_diffusion"),
         ("frames", "FILM,DEGREE=FILE: tables of measure_frames"),
+        ("series", "FILM,DEGREE=FILE: the series of --frames, which say how they were read and voxelized"),
         ("transport", "FILM,DEGREE=FILE: tables of solve_series"),
         ("metrics", "FILM,DEGREE=FILE: tables of evaluate_predictions"),
         ("evaluations", "NAME=FILE: records of evaluate_autoencoder"),
@@ -57,18 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = {name: cathodes.get(row) for name, row in named_paths(options.published_samples).items()}
     phases = {name: read_json(path) for name, path in named_paths(options.phases).items()}
     volumes = read_table(f"{options.published}/volumes.csv")
+    images = {name: volume_facts(path) for name, path in named_paths(options.volumes).items()}
 
     entries: list[Entry] = []
     for name, record in phases.items():
-        entries += cathode_entries(name, record, known.get(name))
+        entries += cathode_entries(name, record, known.get(name), images[name].get("state"), resolved_phases(images[name]))
     for name, path in named_paths(options.diffusion).items():
         sample, record = name.split(",")[0], read_json(path)
-        entries += diffusion_entries(sample, record, published_factor(record, phases[sample], volumes, cathodes))
-    transport = named_paths(options.transport)
+        factor = published_factor(record, phases[sample], volumes, cathodes)
+        entries += diffusion_entries(sample, record, factor, resolved_phases(images[sample]))
+    transport, series = named_paths(options.transport), named_paths(options.series)
     for name, path in named_paths(options.frames).items():
         film, degree = name.split(",")
         records = read_table_record(path), read_table_record(transport[name])
-        entries += film_entries(film, degree, read_table(path), read_table(transport[name]), records)
+        tables = read_table(path), read_table(transport[name])
+        entries += film_entries(film, degree, *tables, records, series_facts(series[name]))
     if options.metrics:
         scores, split = read_table(f"{options.published}/calendering_scores.csv"), read_json(_needed(options.split))
         for path in named_paths(options.metrics).values():
@@ -86,6 +97,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     entries.sort(key=lambda entry: entry.section)  # stable: keeps the order within a section
     write_table(options.output_csv, [entry.row() for entry in entries], COLUMNS)
     write_text(options.output_markdown, markdown(entries, options.title, settings.significant_digits))
+
+
+def volume_facts(path: str) -> Mapping[str, Any]:
+    """Return the attributes of a labelled volume."""
+    with open_labelled(path) as (_, facts):
+        return facts.attributes
+
+
+def series_facts(path: str) -> Mapping[str, Any]:
+    """Return the attributes of a series, and the largest value of each column of losses."""
+    with open_labelled(path) as (_, facts):
+        losses = {name: float(max(facts.frames[name])) for name in LOSSES if name in facts.frames}
+        return {**facts.attributes, **losses}
+
+
+def resolved_phases(attributes: Mapping[str, Any]) -> Collection[str]:
+    """Return the phases that an image's label map or segmentation tells apart; all, where the volume names none.
+
+    >>> sorted(resolved_phases({"label_map": "0=pore 1=am"}))
+    ['am', 'pore']
+    """
+    if attributes.get("label_map"):
+        return {NAMES[code] for code in parse_labels(attributes["label_map"]).values()}
+    return (attributes.get("segmentation") or {}).get("classes", ELECTRODE_PHASES)
 
 
 def _needed(split: str | None) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..common.cli import program, run
@@ -12,7 +12,7 @@ from ..common.records import read_table
 from ..tomography.list_mini_volumes import named_paths
 from .page import Grid, Picture, parsed, pivot, render, unit_shown
 from .settings import ReportSettings
-from .tables import shown
+from .tables import BY_LABEL, LOSSES, shown
 
 Rows = Sequence[dict[str, str]]
 
@@ -24,6 +24,8 @@ TITLES = {
     "autoencoder": "Auto-encoder",
     "search": "Search",
 }
+NEGLIGIBLE = 1e-9
+FROM_LABEL = ("compression degree reached", "thickness, lowest point", "spring-back")
 PREDICTORS = {
     "copy": "repeats the last known frame",
     "affine_voxels": "stretches the last known frame along z to the true thickness of the frame in question, which a model is not told",
@@ -171,19 +173,52 @@ def grids(section: str, rows: Rows, digits: int) -> list[Grid]:
         case "search":
             return search_grids(rows, digits)
         case "calendering":
-            size = {q: q for q in every if q.startswith(("compression", "spring", "thickness", "porosity"))}
-            contact = {q: q.replace("contact area ", "") for q in every if q.startswith("contact")}
-            flow = {q: q.removeprefix("effective diffusivity, ") for q in every if q.startswith("effective")}
-            factors = {q: q.removeprefix("tortuosity factor, ") for q in every if q.startswith("tortuosity")}
-            return [
-                pivot(rows, "Thickness and porosity", "", size, digits),
-                pivot(rows, "Contact areas", "Faces of voxels between unlike phases.", contact, digits),
-                pivot(rows, "Effective diffusivity", "By conducting phases (case), direction and frame.", flow, digits),
-                pivot(rows, "Tortuosity factor", "Likewise; a blocked frame has none (–).", factors, digits),
-            ]
+            return calendering_grids(rows, digits)
         case "autoencoder":
             return autoencoder_grids(rows, digits)
     return [pivot(rows, "Results", "", every, digits)]
+
+
+def calendering_grids(rows: Rows, digits: int) -> list[Grid]:
+    """Return size, contact areas and transport of the films, and how their frames were read; what the label alone says is marked."""
+    every = every_quantity(rows)
+    size = {q: q for q in every if q.startswith(("compression", "spring", "thickness", "porosity"))}
+    contact = {q: q.replace("contact area ", "") for q in every if q.startswith("contact")}
+    flow = {q: q.removeprefix("effective diffusivity, ") for q in every if q.startswith("effective")}
+    factors = {q: q.removeprefix("tortuosity factor, ") for q in every if q.startswith("tortuosity")}
+    labelled = [row["subject"] for row in rows if row["quantity"] == "press" and row["value"].endswith(BY_LABEL)]
+    marks = {(subject, q): " †" for subject in labelled for q in FROM_LABEL}
+    note = (
+        "† By label: these runs have no press table. Their press was estimated such that it goes as deep as the run's label says, so this degree is no measurement,"
+        " and the lowest thickness and the spring-back, which count from it, rest on it too."
+    )
+    nonzero = {
+        row["quantity"] for row in rows if (value := parsed(row["value"])) and (isinstance(value, str) or value > NEGLIGIBLE)
+    }
+    read = {q: q for q in ("press", "times from", "stretch of the box", *(name for name, _ in LOSSES.values())) if q in nonzero}
+    return [
+        pivot(rows, "Thickness and porosity", note if labelled else "", size, digits, marks),
+        pivot(rows, "Contact areas", "Faces of voxels between unlike phases.", contact, digits),
+        pivot(rows, "Effective diffusivity", "By conducting phases (case), direction and frame.", flow, digits),
+        pivot(rows, "Tortuosity factor", "Likewise; a blocked frame has none (–).", factors, digits),
+        pivot(rows, "How the frames were read and voxelized", _reading_note(rows, read), read, digits),
+    ]
+
+
+def _reading_note(rows: Rows, read: Iterable[str]) -> str:
+    words = []
+    if any(row["quantity"] == "times from" and "settings" in row["value"] for row in rows):
+        words.append("Times that come from the settings are assumed: neither the dumps nor a press table tell them.")
+    if "stretch of the box" in read:
+        words.append(
+            "A box whose sides are no whole number of voxels is stretched by this share, and measures of the film with it."
+        )
+    if any(quantity.endswith("lost in overlaps") for quantity in read):
+        words.append(
+            "Lost in overlaps: largest share, over the frames, of the sum of sphere volumes that voxels do not hold, since what lies in two spheres counts once and CBD"
+            " under active material vanishes. The pores are larger by it than spheres that do not overlap would leave them."
+        )
+    return " ".join(words)
 
 
 def autoencoder_grids(rows: Rows, digits: int) -> list[Grid]:

@@ -1,7 +1,9 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
 
+from workflow_scripts.autoencoder.figures import loss_figure
 from workflow_scripts.autoencoder.statistics import (
     Moments,
     block_starts,
@@ -123,3 +125,13 @@ def test_principal_components_from_inner_products_agree_with_a_singular_value_de
 def test_as_many_components_as_the_data_has_rebuild_it():
     train = np.random.default_rng(7).normal(size=(4, 30))
     assert linear_reconstruction_mse(train @ train.T, train @ train.T, (train**2).sum(1), 10) == pytest.approx(0, abs=1e-10)
+
+
+def test_losses_of_a_single_epoch_are_seen_at_a_whole_number():
+    for count in (1, 3):
+        figure = loss_figure(range(count), [0.5] * count, [0.6] * count, best_epoch=0, baseline_mse=0.9, linear_mse=0.8)
+        figure.canvas.draw()
+        (axis,) = figure.axes
+        assert all(line.get_marker() == "." and line.get_markersize() > 0 for line in axis.get_lines()[:2])
+        assert len(axis.get_xticks()) and all(float(tick).is_integer() for tick in axis.get_xticks())
+        plt.close(figure)

@@ -22,7 +22,7 @@ from tests.helpers.reporting import (
 from tests.helpers.series import pressed_film
 from workflow_scripts.common.errors import InputFileError, SettingsError
 from workflow_scripts.common.records import read_table, write_json, write_recorded_table, write_table
-from workflow_scripts.common.volumes import write_labelled
+from workflow_scripts.common.volumes import Labelled, write_labelled
 from workflow_scripts.report import draw_surrogate, tabulate_results, write_page
 from workflow_scripts.report.figures import LOWEST_R2, against_degree, by_run, loss_curves, phase_volumes, r2_per_frame, slices
 from workflow_scripts.report.page import Grid, Picture, pivot, render
@@ -30,6 +30,7 @@ from workflow_scripts.report.tables import COLUMNS
 from workflow_scripts.surrogate.settings import Predictor
 
 LOSSES = [{"epoch": str(n), "loss_train": str(0.9 / n**2), "loss_validation": "" if n == 1 else "0.4"} for n in (1, 2, 3)]
+VOXELS_UM3 = {("f3", 20): 0.064, ("f3", 35): 0.125}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -59,6 +60,16 @@ def test_losses_are_drawn_over_their_epochs():
     assert axis.get_yscale() == "linear", "a narrow range needs no logarithm"
 
 
+def test_a_single_epoch_is_seen_and_epochs_are_whole_numbers():
+    for losses, network in ((LOSSES[:1], "paper"), (LOSSES, "paper")):
+        figure = loss_curves({network: losses}, {network: "error"})
+        (axis,) = figure.axes
+        figure.canvas.draw()
+        assert all(line.get_marker() != "None" and line.get_markersize() > 0 for line in axis.get_lines())
+        ticks = axis.get_xticks()
+        assert len(ticks) and all(float(tick).is_integer() for tick in ticks)
+
+
 def test_r2_has_a_panel_per_mode_and_run_and_a_line_per_predictor():
     figure = r2_per_frame(METRICS)
     assert [axis.get_title() for axis in figure.axes][:2] == ["f3, 20 %, one-step", "f3, 35 %, one-step"]
@@ -85,15 +96,18 @@ def test_panels_of_leaking_runs_say_so():
     metrics = [{**row, "leaking": "true" if row["compression_degree_percent"] == "35" else "false"} for row in METRICS]
     titles = [axis.get_title() for axis in r2_per_frame(metrics).axes]
     assert titles[:2] == ["f3, 20 %, one-step", "f3, 35 % (leaking), one-step"]
-    assert phase_volumes(metrics, 0.064).axes[1].get_title() == "f3, 35 % (leaking)"
+    assert phase_volumes(metrics, VOXELS_UM3).axes[1].get_title() == "f3, 35 % (leaking)"
 
 
 def test_phase_volumes_are_true_and_predicted_in_1000_um3():
-    figure = phase_volumes(METRICS, 0.064)
+    figure = phase_volumes(METRICS, VOXELS_UM3)
     assert len(figure.axes) == 6
     truth, copy, _ = figure.axes[0].get_lines()
     assert list(truth.get_ydata()) == pytest.approx([50 * 0.064 / 1e3] * 2)
     assert copy.get_ydata()[0] == pytest.approx(45 * 0.064 / 1e3)
+    assert list(figure.axes[1].get_lines()[0].get_ydata()) == pytest.approx([50 * 0.125 / 1e3] * 2), (
+        "each run has voxels of its own"
+    )
 
 
 def test_quantities_stand_against_the_degree_at_the_last_frame():
@@ -167,6 +181,32 @@ def test_leaking_mini_volumes_are_named():
     )
 
 
+def test_runs_whose_degree_is_the_label_are_marked():
+    rows = [row("a, 20 %", "compression degree reached", "0.2"), row("a, 20 %", "press", "estimated, degree by label")]
+    rows += [row("b, 20 %", "compression degree reached", "0.19"), row("b, 20 %", "press", "press table")]
+    size, *_ = write_page.grids("calendering", rows, 3)
+    assert size.rows == [["a, 20 %", "0.2 †"], ["b, 20 %", "0.19"]] and "† By label" in size.note
+    size, *_ = write_page.grids("calendering", rows[2:], 3)
+    assert size.rows == [["b, 20 %", "0.19"]] and size.note == ""
+
+
+def test_losses_and_assumed_times_are_shown_where_there_are_any():
+    def reading(**changed):
+        values = {
+            "press": "press table",
+            "times from": "press table",
+            "stretch of the box": "1e-16",
+            "AM lost in overlaps": "0.0",
+        }
+        rows = [row("a, 20 %", quantity, value) for quantity, value in (values | changed).items()]
+        return write_page.grids("calendering", rows, 3)[-1]
+
+    assert (reading().header, reading().note) == (["", "press", "times from"], "")
+    found = reading(**{"AM lost in overlaps": "0.07", "stretch of the box": "0.001", "times from": "settings: frame_interval_us"})
+    assert found.header == ["", "press", "times from", "stretch of the box", "AM lost in overlaps"]
+    assert "are assumed" in found.note and "spheres" in found.note and found.rows[0][2] == "settings: frame_interval_us"
+
+
 def test_every_predictor_is_explained():
     assert set(write_page.PREDICTORS) == set(get_args(Predictor))
 
@@ -219,11 +259,19 @@ def test_programs_end_to_end(tmp_path, settings):
         return f"={tmp_path / name}"
 
     best = {"number": 0, "value": 0.1, "value_name": "cross-entropy", "direction": "minimize", "parameters": {"dropout": 0.1}}
+    labels = pressed_film()
+    image = {"state": "calendered", "label_map": "0=pore 2=am"}
+    write_labelled(tmp_path / "labels.zarr.zip", Labelled(labels.labels[0] // 2 * 2, 0.5, labels.periodic, "made", {}, image))
+    losses = labels.frames | {"overlap_loss_am": np.linspace(0, 0.25, len(labels.labels))}
+    read = labels.attributes | {"time_source": "settings: frame_interval_us", "deepest_compression_degree_source": "label"}
+    write_labelled(tmp_path / "series.zarr.zip", Labelled(labels.labels, 0.5, labels.periodic, "made", losses, read))
     words = {
+        "volumes": f"one={tmp_path / 'labels.zarr.zip'}",
+        "series": f"f3,20={tmp_path / 'series.zarr.zip'}",
         "phases": "one" + record("phases.json", phases_record()),
         "published-samples": "one=1 CAL",
         "diffusion": "one,pore_cbd,z" + record("solution.json", solution()),
-        "frames": "f3,20" + recorded("frames.csv", frame_rows([10.0, 8.0, 9.0]), series_record()),
+        "frames": "f3,20" + recorded("frames.csv", frame_rows([10.0, 8.0, 9.0]), series_record(press_is_estimated=True)),
         "transport": "f3,20" + recorded("transport.csv", transport_rows(), series_record()),
         "metrics": "f3,20" + recorded("metrics.csv", METRICS, made("surrogate")),
         "evaluations": "c,window 4" + record("evaluation.json", evaluation()),
@@ -241,6 +289,12 @@ def test_programs_end_to_end(tmp_path, settings):
     assert {entry["section"] for entry in rows} == sections
     (porosity,) = [entry for entry in rows if (entry["subject"], entry["quantity"]) == ("one", "porosity")]
     assert (porosity["value"], porosity["reference"]) == ("0.5", "0.368")
+    values = {(entry["subject"], entry["quantity"]): entry["value"] for entry in rows}
+    assert (values["one", "state"], values["one", "CBD fraction"]) == ("calendered", "")
+    assert (
+        values["f3, 20 %", "AM lost in overlaps"] == "0.25" and values["f3, 20 %", "times from"] == "settings: frame_interval_us"
+    )
+    assert values["f3, 20 %", "press"] == "estimated, degree by label"
     assert (tmp_path / "results.md").read_text().startswith("# A <study>")
 
     (tmp_path / "figure.png").write_bytes(PNG)
@@ -249,6 +303,7 @@ def test_programs_end_to_end(tmp_path, settings):
     write_page.main([*base, *figures, "--output", str(tmp_path / "index.html")])
     text = (tmp_path / "index.html").read_text()
     assert all(f'<section id="{section}">' in text for section in sections) and "0.5 [0.368]" in text
+    assert "0.2 †" in text and "† By label" in text and "<td>calendered</td>" in text
     assert "<td>search</td><td>no search</td>" in text and "<td>best cross-entropy</td><td>0.1</td>" in text
     assert (
         "Free rollout: last frame, volumes and thickness" in text and "thickness / µm" in text and 'class="warning"' not in text
@@ -272,6 +327,7 @@ def test_draw_surrogate_end_to_end(tmp_path, settings):
     outputs = [word for name in names for word in (f"--output-{name}", str(tmp_path / f"{name}.png"))]
     series = ["--series", *(f"{name}={tmp_path / 'true.zarr.zip'}" for name in ("true", "model"))]
     arguments = ["--settings", settings, "--metrics", str(tmp_path / "metrics.csv"), *series, "--run-name", "f3 at 20 %"]
+    arguments += ["--runs", *(f"f3,{degree}={tmp_path / 'true.zarr.zip'}" for degree in (20, 35))]
     draw_surrogate.main([*arguments, "--losses", f"press_unet={tmp_path / 'losses.csv'}", *outputs])
     drawn = [(tmp_path / f"{name}.png").read_bytes() for name in names]
     assert all(picture.startswith(PNG) for picture in drawn) and len(set(drawn)) == len(names)

@@ -31,6 +31,7 @@ from workflow_scripts.report.tables import (
     published_entries,
     published_factor,
     quantity_of,
+    scaled,
     search_entries,
     shown,
     surrogate_entries,
@@ -122,9 +123,44 @@ def test_a_blocked_volume_is_a_result():
     assert all("blocked" in row.how_made and "residual" not in row.how_made for row in rows.values())
 
 
-def film(**facts):
-    records = series_record(**facts), series_record()
-    return by_quantity(film_entries("f1", "20", frame_rows([10.0, 8.0, 9.0]), transport_rows(), records))
+def test_references_have_the_digits_that_are_printed():
+    rows = by_quantity(cathode_entries("one", phases_record(), {**PUBLISHED, "cbd_percent": "13.7"}))
+    assert repr(rows["CBD fraction"].reference) == "0.137" and scaled("", "0.01") is None
+
+
+def test_the_state_of_a_sample_is_told():
+    assert by_quantity(cathode_entries("one", phases_record(), None, "calendered"))["state"].value == "calendered"
+    assert "state" not in by_quantity(cathode_entries("one", phases_record(), None))
+
+
+def test_a_phase_that_no_label_stands_for_is_no_measured_zero():
+    record = phases_record() | {"phase_fractions": {"pore": 0.5, "am": 0.5, "cbd": 0.0}}
+    rows = by_quantity(cathode_entries("one", record, None, None, {"pore", "am"}))
+    assert rows["CBD fraction"].value is None and "not resolved" in rows["CBD fraction"].how_made
+    assert rows["AM fraction"].value == 0.5 and "not resolved" not in rows["AM fraction"].how_made
+    assert by_quantity(cathode_entries("one", record, None))["CBD fraction"].value == 0.0, (
+        "a label without voxels is a measured 0"
+    )
+    both = by_quantity(diffusion_entries("one", solution(), None, {"pore", "am"}))["tortuosity factor"]
+    assert "CBD is not resolved in this image and conducts nothing" in both.how_made
+    pores = by_quantity(diffusion_entries("one", solution(diffusivities={"0": 1.0, "1": 0.0}), None, {"pore", "am"}))
+    assert "not resolved" not in pores["tortuosity factor"].how_made
+
+
+def film(facts=None, **record):
+    records = series_record(**record), series_record()
+    return by_quantity(film_entries("f1", "20", frame_rows([10.0, 8.0, 9.0]), transport_rows(), records, facts or {}))
+
+
+def test_what_the_label_alone_says_is_no_measured_degree():
+    known = {"deepest_compression_degree_source": "press table", "time_source": "dump: ITEM: TIME", "box_misfit": 0.0}
+    rows = film(known, press_is_estimated=False)
+    assert rows["press"].value == "press table" and "by label" not in rows["compression degree reached"].how_made
+    assert rows["times from"].value == "dump: ITEM: TIME" and rows["stretch of the box"].value == 0.0
+    rows = film({"deepest_compression_degree_source": "label", "overlap_loss_cbd": 0.4}, press_is_estimated=True)
+    assert rows["press"].value == "estimated, degree by label" and rows["CBD lost in overlaps"].value == 0.4
+    assert "degree by label: the estimated press goes as deep" in rows["compression degree reached"].how_made
+    assert film({"deepest_compression_degree_source": "frames"}, press_is_estimated=True)["press"].value == "estimated"
 
 
 def test_film_is_told_at_its_first_frame_lowest_point_and_last_frame():
