@@ -9,10 +9,19 @@ from workflow_scripts.common.errors import CalandriaError
 from workflow_scripts.common.files import lock_folder
 from workflow_scripts.common.processes import name_workflow
 from workflow_scripts.common.provenance import stage_version
+from workflow_scripts.common.records import read_table
 from workflow_scripts.common.study import STAGES, read_study
 
+PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
+
 try:
-    STUDY = read_study(config)
+    STUDY = read_study(
+        config,
+        published=[
+            f"{row['sample']} {row['state']}"
+            for row in read_table(f"{PUBLISHED}/cathodes_nmc532.csv")
+        ],
+    )
 except CalandriaError as error:
     sys.exit(
         f"error: {error.message}\nhint: {error.hint}"

@@ -1,5 +1,4 @@
 # Tables of all numbers, figures, and the page that a study ends in.
-PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
 REPORT_RUNS = STUDY.test_runs if STUDY.surrogate_films else []
 DRAWN_RUN = REPORT_RUNS[-1] if REPORT_RUNS else None
 DIFFUSION = [

@@ -98,10 +98,13 @@ def over(content, changes):
         ({"surrogate": {"lag_windw": 3}}, "surrogate.lag_windw is unknown (did you mean 'lag_window'?)"),
         ({"transport": {"tolerance": 2}, "report": {"figure_dpi": 0}}, "transport.tolerance: "),
         ({"surrogate": {"split": {"test_films": ["film_9"]}}}, "surrogate.split names film 'film_9'"),
+        ({"tomography": {"samples_sheet": "samples.tsv"}}, "sample 'mine' is published as '9 CAL': did you mean"),
         ({"calendering": {"films_sheet": "config/none.tsv"}}, "sample sheet 'config/none.tsv' does not exist"),
     ],
 )
 def test_a_wrong_setting_gives_two_lines_and_makes_nothing(checkout, sections, told):
+    header, row = "sample\tpath\tvoxel_edge_um\tlabels\tpublished", "mine\tmine.tif\t0.4\t0=pore 1=am\t9 CAL"
+    (checkout / "samples.tsv").write_text(f"{header}\n{row}\n")
     finished = snakemake(checkout, "--dry-run", *write_study(checkout, **sections))
     assert finished.returncode != 0 and not (checkout / "results").exists()
     lines = (finished.stdout + finished.stderr).splitlines()

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -38,8 +39,8 @@ class Section(BaseModel):
 def mistakes(error: ValidationError, model: type[BaseModel]) -> str:
     """Return all mistakes of a validation in one line."""
     told = []
-    for item in error.errors(include_url=False, include_context=False):
-        key = ".".join(str(part) for part in item["loc"]) or "(whole section)"
+    for item in error.errors(include_url=False):
+        key = ".".join(str(part) for part in item["loc"] if part != "[key]")
         if item["type"] == "extra_forbidden":
             known = sorted(_keys(model))
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
@@ -49,8 +50,48 @@ def mistakes(error: ValidationError, model: type[BaseModel]) -> str:
         else:
             found = item.get("input")
             shown = f", found {found!r}" if not isinstance(found, Mapping) else ""
-            told.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{shown}")
+            told.append(f"{key}{': ' if key else ''}{_expected(item['type'], item['msg'], item.get('ctx', {}), found)}{shown}")
     return "; ".join(told)
+
+
+WORDS = {
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "dict_type": "expected a section of keys and values",
+    "float_type": "expected a number",
+    "int_from_float": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "list_type": "expected a list",
+    "model_type": "expected a section of keys and values",
+    "string_type": "expected text; put it into quotes",
+    "tuple_type": "expected a list",
+}
+PATTERNS = {
+    r"^[a-z][a-z0-9_]*$": "lower-case letters, digits and underscores, a letter first",
+    r"^[A-Za-z0-9_.-]*$": "one word of letters, digits, _, . and -",
+    r"^([0-9]+ (CAL|UNCAL))?$": "sample and state, such as 1 CAL",
+    r"^(cpu|cuda(:\d+)?)$": "cpu, cuda or cuda:NUMBER",
+}
+
+
+def _expected(kind: str, message: str, context: Mapping[str, Any], found: object) -> str:
+    """Return what is allowed instead, in words that need no knowledge of the validator."""
+    if kind == "string_pattern_mismatch":
+        return f"expected {PATTERNS.get(context['pattern'], 'the form ' + context['pattern'])}"
+    if kind == "float_parsing":
+        comma = isinstance(found, str) and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", found)
+        return f"expected a number with a decimal point ({found.strip().replace(',', '.')})" if comma else "expected a number"
+    if kind in ("too_short", "string_too_short"):
+        return "is empty" if context["min_length"] == 1 else f"expected at least {context['min_length']} entries"
+    if kind == "literal_error":
+        near = difflib.get_close_matches(str(found), re.findall(r"'(.*?)'", context["expected"]), n=1)
+        return f"expected {context['expected']}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    words = message.removeprefix("Value error, ")
+    if kind in WORDS or not words.startswith("Input should be "):
+        return WORDS.get(kind, words)
+    allowed = words.removeprefix("Input should be ")
+    return f"expected {'a value ' if allowed.startswith(('greater', 'less')) else ''}{allowed}"
 
 
 def _keys(model: type[BaseModel]) -> Iterable[str]:

@@ -1,6 +1,6 @@
 """A study: the settings of all stages and the sample sheets that they name, read and checked as one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -203,8 +203,16 @@ class Study:
         return list(dict.fromkeys(found))  # a stride may be said twice: as a number and as the window
 
 
-def read_study(content: Mapping[str, Any]) -> Study:
-    """Return the study of a settings mapping, with its sample sheets; raises SettingsError with what is wrong."""
+def read_study(content: Mapping[str, Any], published: Collection[str] | None = None) -> Study:
+    """Return the study of a settings mapping, with its sample sheets; raises SettingsError with what is wrong.
+
+    Parameters
+    ----------
+    content
+        The settings.
+    published
+        Rows of the published table that samples may name, e.g. ``1 CAL``; None leaves these names unchecked.
+    """
     settings = StudySettings.from_mapping(content, "settings")
     calendering, tomography = settings.calendering, settings.tomography
     films = {row.film: row for row in calendering.film_rows()}
@@ -212,6 +220,11 @@ def read_study(content: Mapping[str, Any]) -> Study:
     rows: list[SampleRow] = read_sheet(tomography.samples_sheet, SampleRow) if tomography.samples_sheet else []
     study = Study(settings, films, runs, {row.sample: row for row in rows})
     told = _contradictions(study, rows)
+    told += [
+        f"sample {row.sample!r} is published as {row.published!r}: {nearest_name(row.published, published)}"
+        for row in rows
+        if published is not None and row.published and row.published not in published
+    ]
     if told:
         raise SettingsError(
             "settings and sample sheets: " + "; ".join(told), hint="mend the names in the settings or add the lines to the sheets"

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--median-filter", default=1, help="edge of the median filter before segmentation in voxels, odd; 1 is none"
     )
+    parser.add_argument("--state", help="state of the electrode for tables: a word such as calendered")
     parser.add_argument("--output", required=True, help="labelled volume (.zarr.zip)")
     options = vars(parser.parse_args(arguments))
     output = options.pop("output")
@@ -87,7 +88,8 @@ def import_image(row: SampleRow) -> Labelled:
         else:
             raise ContractError(
                 f"{stack.name} holds {describe_values(view)}; neither labels nor a segmentation say what they mean",
-                hint='give --labels "0=pore 1=am 2=cbd" for labels, or --segmentation multi_otsu --classes "pore cbd am" for grey values',
+                hint='say labels (--labels "0=pore 1=am 2=cbd", or the column labels of the sheet), '
+                'or segmentation and classes for grey values (--segmentation multi_otsu --classes "pore cbd am", or the columns)',
             )
     settings = row.model_dump(exclude={"path"})
     attributes["provenance"] = provenance("tomography", settings=settings, inputs={"source": row.path})

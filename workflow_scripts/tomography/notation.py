@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ..common.errors import SettingsError
 from ..common.phases import phase_code
 
+RAW_SUFFIXES = (".raw", ".bin", ".dat", ".img", ".vol")
 Shape = tuple[int, int, int]
 Crop = tuple[slice, slice, slice]
 

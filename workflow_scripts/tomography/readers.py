@@ -6,6 +6,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from zarr.storage import ZipStore
 from ..common.errors import InputFileError, SettingsError, nearest_name
 from ..common.files import existing_file
 from ..common.progress import progress
-from .notation import Crop, Shape
+from .notation import RAW_SUFFIXES, Crop, Shape
 
 TIFF_SUFFIXES, HDF5_SUFFIXES = (".tif", ".tiff"), (".h5", ".hdf5", ".hdf", ".he5", ".nxs")
 SLICE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
@@ -193,6 +194,11 @@ def open_image(path: str | Path, *, dataset: str = "", shape: Shape | None = Non
             stack = _hdf5(found, dataset, opened)
         elif suffix == ".npy":
             stack = _npy(found)
+        elif suffix in RAW_SUFFIXES:
+            raise InputFileError(
+                f"{found.name} is a raw file, which says nothing about its shape; the shape is missing",
+                hint="give shape and dtype: extents, slowest axis first (251x301x301), and a NumPy type (uint8)",
+            )
         elif suffix == ".png":
             raise _flat(found, _picture_shape(found))
         else:
@@ -436,7 +442,7 @@ def _folder(folder: Path) -> Stack:
         raise InputFileError(
             f"folder {folder.name} holds {len(files)} TIFF or PNG slices; expected at least 2", hint=f"known: {KNOWN}"
         )
-    _check_numbering(folder, files)
+    _check_names(folder, files)
     shape, dtype = _picture_shape(files[0]), _picture(files[0]).dtype
     for file in files[1:]:
         if (other := _picture_shape(file)) != shape:
@@ -460,11 +466,19 @@ def _folder(folder: Path) -> Stack:
     return Stack(folder.name, (len(files), *shape), dtype, read)
 
 
-def _check_numbering(folder: Path, files: list[Path]) -> None:
-    """Refuse a folder in which some of otherwise evenly numbered slices are missing."""
+def _check_names(folder: Path, files: list[Path]) -> None:
+    """Refuse a folder of numbered slices that holds another picture, or in which some of otherwise evenly numbered slices are missing."""
     stems = [re.fullmatch(r"(.*?)(\d+)(\D*)", file.name) for file in files]
-    if not all(stems) or len({(match[1], match[3]) for match in stems if match}) != 1:
+    patterns = [(match[1], match[3]) if match else None for match in stems]
+    common, count = Counter(patterns).most_common(1)[0]
+    if common is None or count < 2:
         return
+    if strays := [file.name for file, pattern in zip(files, patterns, strict=True) if pattern != common]:
+        shown = ", ".join(strays[:5]) + (f", ... ({len(strays)} in all)" if len(strays) > 5 else "")
+        raise InputFileError(
+            f"folder {folder.name} holds {count} slices named {common[0]}NUMBER{common[1]}, and beside them {shown}",
+            hint="move pictures that are no slices out of the folder, or name all slices alike",
+        )
     numbers = [int(match[2]) for match in stems if match]
     step = min(b - a for a, b in itertools.pairwise(numbers))
     missing = sorted(set(range(numbers[0], numbers[-1], max(step, 1))) - set(numbers))

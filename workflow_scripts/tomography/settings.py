@@ -9,9 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..common.errors import SettingsError
 from ..common.settings import Section
-from .notation import parse_axes, parse_classes, parse_crop, parse_labels, parse_shape
-
-RAW_SUFFIXES = (".raw", ".bin", ".dat", ".img", ".vol")
+from .notation import RAW_SUFFIXES, parse_axes, parse_classes, parse_crop, parse_labels, parse_shape
 
 
 def _checked(parse: Callable[[str], Any], text: str) -> str:
@@ -129,6 +127,7 @@ def import_arguments(row: SampleRow, settings: TomographySettings) -> str:
         "classes": row.classes,
         "crop": row.crop,
         "median-filter": str(median_filter) if row.segmentation != "none" else "",
+        "state": row.state,
     }
     words = [f"--{name}={value}" for name, value in options.items() if value]
     return shlex.join(words + (["--flip-z"] if row.flip_z else []))

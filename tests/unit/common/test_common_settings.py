@@ -35,10 +35,10 @@ def test_all_mistakes_are_told_at_once_with_key_and_what_was_found():
     assert message.startswith("config.yaml: ") and "\n" not in message
     for told in (
         "film is missing",
-        "seed: Input should be greater than or equal to 0, found -1",
-        "kind: Input should be 'a' or 'b', found 'c'",
+        "seed: expected a value greater than or equal to 0, found -1",
+        "kind: expected 'a' or 'b', found 'c'",
         "grid.voxel_edge is unknown (did you mean 'voxel_edge_um'?)",
-        "grid.voxel_edge_um: Input should be greater than 0, found 0",
+        "grid.voxel_edge_um: expected a value greater than 0, found 0",
         "sead is unknown (did you mean 'seed'?)",
     ):
         assert told in message

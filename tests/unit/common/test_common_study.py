@@ -79,6 +79,16 @@ def test_a_film_is_made_or_read_but_not_both(study):
     assert "film 'f1' is in the films sheet and in the runs sheet" in mistake(study, runs=RUNS.replace("mine", "f1"))
 
 
+def test_a_published_row_must_be_there(study):
+    sheet = SAMPLES.replace("labels\n", "labels\tpublished\n").replace("cbd\n", "cbd\t1 UNCAL\n")
+    found = study(samples=sheet)
+    assert found.samples["one"].published == "1 UNCAL"
+    content = found.settings.model_dump()
+    with pytest.raises(SettingsError, match=r"sample 'one' is published as '1 UNCAL': did you mean '1 CAL'\?"):
+        read_study(content, published=["1 CAL", "2 CAL"])
+    assert read_study(content, published=["1 UNCAL"]).samples == found.samples
+
+
 def test_all_contradictions_are_told_at_once(study):
     message = mistake(
         study,

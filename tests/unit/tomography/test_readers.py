@@ -189,6 +189,25 @@ def test_missing_slices_are_told(tmp_path):
     told(InputFileError, "lacks 1 of its numbered slices: 4", folder)
 
 
+def test_a_picture_beside_numbered_slices_is_no_slice(tmp_path):
+    folder = write_image(tmp_path, "folder_png", label_image())
+    for name in ("preview.png", "slice_1_old.png"):
+        (folder / name).write_bytes((folder / "slice_1.png").read_bytes())
+    told(InputFileError, "holds 6 slices named slice_NUMBER.png, and beside them preview.png, slice_1_old.png", folder)
+
+
+def test_slices_without_numbers_are_taken_in_the_order_of_their_names(tmp_path):
+    image = label_image((2, 7, 5))
+    for name, plane in zip(("bottom", "top"), image, strict=True):
+        Image.fromarray(plane).save(tmp_path / f"{name}.png")
+    np.testing.assert_array_equal(read_image(tmp_path), image)
+
+
+def test_a_raw_file_without_a_shape_is_told(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(27))
+    told(InputFileError, r"a\.raw is a raw file, which says nothing about its shape; the shape is missing", tmp_path / "a.raw")
+
+
 def test_pages_of_different_sizes_are_told(tmp_path):
     with tifffile.TiffWriter(tmp_path / "mixed.tif") as writer:
         for size in (8, 8, 6):

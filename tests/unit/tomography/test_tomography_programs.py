@@ -1,6 +1,7 @@
 """The three programs, from an image to a table of mini-volumes; each mistake ends in two lines and no output."""
 
 import hashlib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from tests.helpers.images import grey_image, label_image, write_image
 from tests.helpers.published import published_table
 from workflow_scripts.common.cli import run
+from workflow_scripts.common.errors import ContractError
 from workflow_scripts.common.records import read_json
 from workflow_scripts.common.volumes import read_labelled
 from workflow_scripts.tomography import import_volume, list_mini_volumes, measure_phases
 from workflow_scripts.tomography.mini_volumes import read_origins
+from workflow_scripts.tomography.settings import SampleRow, TomographySettings, import_arguments
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "nmc532_calendered" / "nmc_1_cal_with_cbd.tif"
 MAP = "0=pore 1=am 2=cbd"
@@ -34,6 +37,20 @@ def test_labels_are_imported_with_their_facts(tmp_path):
     assert (found.voxel_edge_um, found.periodic, found.source) == (0.4, (False, False, False), "image_tiff.tif")
     assert found.attributes["sample"] == "a" and found.attributes["label_map"] == MAP
     assert len(found.attributes["provenance"]["inputs_sha256"]["source"]) == 64
+
+
+def test_the_state_goes_from_the_sheet_into_the_volume(tmp_path):
+    row = SampleRow(
+        sample="a", path=str(write_image(tmp_path, "tiff", label_image())), voxel_edge_um=0.4, labels=MAP, state="fresh.1"
+    )
+    import_volume.main([*shlex.split(import_arguments(row, TomographySettings())), "--output", str(tmp_path / "out.zarr.zip")])
+    assert read_labelled(tmp_path / "out.zarr.zip").attributes["state"] == "fresh.1"
+
+
+def test_an_image_without_a_word_on_its_labels_names_option_and_column(tmp_path):
+    with pytest.raises(ContractError) as caught:
+        import_image(write_image(tmp_path, "tiff", label_image()), tmp_path / "out.zarr.zip")
+    assert "--labels" in caught.value.hint and "column labels of the sheet" in caught.value.hint
 
 
 def test_grey_values_are_segmented_with_a_report(tmp_path):

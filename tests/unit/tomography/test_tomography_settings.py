@@ -57,6 +57,28 @@ def test_mistakes_in_a_row_are_told(changes, match):
         row(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"voxel_edge_um": "0,398"}, "voxel_edge_um: expected a number with a decimal point (0.398), found '0,398'"),
+        ({"voxel_edge_um": "0.4 um"}, "voxel_edge_um: expected a number, found '0.4 um'"),
+        (
+            {"sample": "Cathode 1"},
+            "sample: expected lower-case letters, digits and underscores, a letter first, found 'Cathode 1'",
+        ),
+        ({"segmentation": "otso"}, "segmentation: expected 'none', 'otsu' or 'multi_otsu' (did you mean 'otsu'?), found 'otso'"),
+        ({"flip_z": "up"}, "flip_z: expected true or false, found 'up'"),
+        ({"median_filter": "2.5"}, "median_filter: expected a whole number, found '2.5'"),
+        ({"path": ""}, "path: is empty, found ''"),
+        ({"path": "a.raw"}, "sheet: a raw file says nothing about its shape; give shape (and dtype)"),
+    ],
+)
+def test_mistakes_are_told_in_words(changes, told):
+    with pytest.raises(SettingsError) as caught:
+        row(**changes)
+    assert caught.value.message == (told if told.startswith("sheet: ") else f"sheet: {told}")
+
+
 @pytest.mark.parametrize("changes", [{"median_filter": 2}, {"median_filter": 0}, {"slice_axis": "t"}])
 def test_mistakes_in_the_section_are_told(changes):
     with pytest.raises(SettingsError):
