@@ -216,13 +216,15 @@ class VoxelSettings(Section):
     """The voxel grid."""
 
     voxel_edge_um: float = Field(0.4, gt=0.01, le=10)
-    """Edge of the cubic voxels, um."""
+    """Edge of the cubic voxels, um; changed a little where a periodic box is no multiple of it (the files state the edge that came out)."""
     grid_height_voxels: int | None = Field(None, ge=1)
     """Slices of every run's grid, so that all films share one grid (the calendering paper: 125); null takes what the thickest frame of a run needs."""
     grid_height_multiple: int = Field(24, ge=1, le=64)
     """Where the height is not fixed it is rounded up to a multiple of this, so that films of nearly one thickness share a grid."""
     largest_misfit: float = Field(0.02, ge=0, lt=0.5)
-    """Relative misfit up to which a periodic box that is no multiple of the voxel edge is stretched to the grid (positions, not radii); a fraction."""
+    """Relative change of the voxel edge up to which whole voxels are made to fill a periodic box; a fraction."""
+    largest_stretch: float = Field(0.005, ge=0, lt=0.1)
+    """Stretch of positions (not radii) up to which sides x and y share an edge that fits neither quite, or a box may change during a run; a fraction."""
 
 
 class CalenderingSettings(Section):

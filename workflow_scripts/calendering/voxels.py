@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,11 +28,11 @@ class Grid:
     shape
         Voxels along z, y, x.
     edge_um
-        Edge of the cubic voxels.
+        Edge of the cubic voxels: the one asked for, changed a little so that whole voxels fill a periodic box.
     periodic
         Whether x and y wrap around.
     misfit
-        Largest relative difference between a periodic box and its voxels; positions are stretched by it.
+        Largest relative difference between a periodic box and its voxels; positions (not radii) are stretched by it. 0 where one edge fits x and y.
     corner_um
         Lower corner of the grid in x and y, over all frames; 0 for a periodic side, which begins where the frame's own box does.
     """
@@ -70,23 +71,20 @@ class Painted:
 def choose_grid(particles: Particles, thickness_um: NDArray[np.float64], settings: VoxelSettings) -> Grid:
     """Return the grid of a run.
 
-    A periodic side has round(length / edge) voxels, and positions are stretched where the box is no multiple of the edge. A side with walls
-    covers the box of all frames and is not stretched. The height is fixed by the settings, or holds the thickest frame rounded up to ``grid_height_multiple``.
+    A periodic side has round(length / edge) voxels, and the edge becomes length / voxels, also along z, so that nothing is stretched. Where x and y need
+    different edges it is their geometric mean, and positions are stretched. A side with walls covers the box of all frames and is not stretched, nor does it
+    change the edge. The height is fixed by the settings, or holds the thickest frame rounded up to ``grid_height_multiple``.
 
     Raises
     ------
     ContractError
-        A periodic box misfits by more than ``largest_misfit`` or changes by as much; the film does not fit a fixed height.
+        The edge would change by more than ``largest_misfit``; positions would be stretched by more than ``largest_stretch``, since x and y fit no common
+        edge or the box changes; the film does not fit a fixed height.
     """
-    edge = settings.voxel_edge_um
+    lengths = [np.diff(particles.box[:, axis])[:, 0] for axis in range(2) if particles.periodic[axis]]
+    edge = _fitting_edge([float(length[0]) for length in lengths], settings.voxel_edge_um)
     plane = _plane_grid(particles.box, edge, particles.periodic)
-    for axis, name in enumerate("xy"):
-        count, length = plane.counts[axis], np.diff(particles.box[:, axis])
-        if plane.misfits[axis] > settings.largest_misfit:
-            raise ContractError(
-                f"the periodic box is {length.min():g} to {length.max():g} um long in {name}, {plane.misfits[axis]:.2%} off {count} voxels of {edge:g} um",
-                hint=f"choose a voxel edge that fits, e.g. {length[0, 0] / count:.6g} um, or raise largest_misfit",
-            )
+    _check_fit(lengths, edge, plane, settings)
     needed = max(_slices(float(thickness_um.max()), edge), 1)
     height = settings.grid_height_voxels or -(-needed // settings.grid_height_multiple) * settings.grid_height_multiple
     if needed > height:
@@ -127,6 +125,30 @@ def grid_of_series(
     return Grid(tuple(shape), voxel_edge_um, (periodic[2], periodic[1]), max(plane.misfits), plane.corner_um)
 
 
+def _check_fit(lengths_um: Sequence[NDArray[np.float64]], edge_um: float, plane: "_PlaneGrid", settings: VoxelSettings) -> None:
+    """Refuse an edge that is too far from the one asked for, or that stretches the periodic sides (each (t)) by too much."""
+    asked, stretch = settings.voxel_edge_um, max(plane.misfits)
+    change = abs(edge_um / asked - 1)
+    if change <= settings.largest_misfit and stretch <= settings.largest_stretch:
+        return
+    if any(np.ptp(length) > settings.largest_stretch * length[0] for length in lengths_um):
+        raise ContractError(
+            f"the periodic box changes during the run ({', '.join(f'{length.min():g} to {length.max():g} um' for length in lengths_um)}); "
+            f"one grid for all frames stretches it by {stretch:.2%}, expected {settings.largest_stretch:.2%} or less",
+            hint="raise calendering.voxels.largest_stretch if you can accept it: positions are stretched, radii are not",
+        )
+    first = [float(length[0]) for length in lengths_um]
+    what = (
+        f"the nearest edge is {edge_um:.6g} um, {change:.2%} off; expected {settings.largest_misfit:.2%} or less"
+        if change > settings.largest_misfit
+        else f"an edge of {edge_um:.6g} um stretches it by {stretch:.2%}; expected {settings.largest_stretch:.2%} or less"
+    )
+    raise ContractError(
+        f"the periodic box of {' x '.join(f'{length:g}' for length in first)} um holds no whole voxels of {asked:g} um: {what}",
+        hint=f"choose an edge that fits, {_nearest_edges(first, asked, settings.largest_stretch)}, or raise calendering.voxels.largest_misfit or largest_stretch",
+    )
+
+
 class _PlaneGrid(NamedTuple):
     """Voxels, relative misfit and lower corner of a grid, each for x and y."""
 
@@ -146,6 +168,27 @@ def _plane_grid(boxes: NDArray[np.float64], edge_um: float, periodic: tuple[bool
         misfits.append(misfit if misfit > ROUNDING else 0.0)
         corner.append(0.0 if periodic[axis] else float(low.min()))
     return _PlaneGrid(tuple(counts), tuple(misfits), tuple(corner))
+
+
+def _fitting_edge(lengths_um: Sequence[float], asked_um: float) -> float:
+    """Return the edge nearest to the one asked for that fills the periodic sides with whole voxels; the geometric mean where they differ."""
+    edges = [length / max(1, round(length / asked_um)) for length in lengths_um]
+    edge = math.prod(edges) ** (1 / len(edges)) if edges else asked_um
+    return asked_um if abs(edge / asked_um - 1) <= ROUNDING else edge
+
+
+def _nearest_edges(lengths_um: Sequence[float], asked_um: float, largest_stretch: float) -> str:
+    """Return, for a message, the nearest edges below and above the one asked for that fill all sides to ``largest_stretch``."""
+    found = []
+    for count in range(1, 4 * math.ceil(lengths_um[0] / asked_um)):
+        edge = _fitting_edge(lengths_um, lengths_um[0] / count)
+        if all(abs(length / (max(1, round(length / edge)) * edge) - 1) <= largest_stretch for length in lengths_um):
+            found.append(edge)
+    near = [
+        max((edge for edge in found if edge <= asked_um), default=None),
+        min((edge for edge in found if edge > asked_um), default=None),
+    ]
+    return " or ".join(f"{edge:.6g} um" for edge in near if edge is not None) or f"{asked_um / 4:.3g} um or less"
 
 
 def _slices(thickness_um: float, edge_um: float) -> int:

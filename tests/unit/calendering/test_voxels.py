@@ -136,23 +136,68 @@ def test_grid_follows_box_edge_and_thickness():
         choose_grid(particles, np.array([24.9]), VoxelSettings(voxel_edge_um=0.5, grid_height_voxels=49))
 
 
-def test_box_that_is_no_multiple_of_the_edge_is_stretched_or_refused():
-    particles = random_particles(1, 1, (20, 20, 20))
+def boxed(particles, x, y):
+    """Return the particles in a box of these sides; a list gives the side in each frame."""
+    box = np.concatenate([particles.box[:1]] * np.broadcast(x, y, [0]).size)
+    box[:, 0, 1], box[:, 1, 1] = x, y
+    return replace(particles, box=box)
+
+
+@pytest.mark.parametrize(
+    ("asked", "edge", "count"), [(0.5, 15.2 / 30, 30), (0.49, 15.2 / 31, 31), (0.4, 0.4, 38), (0.39, 15.2 / 39, 39)]
+)
+def test_edge_becomes_the_one_that_fills_the_periodic_box(asked, edge, count):
+    particles = boxed(random_particles(1, 5, (20, 20, 20)), 15.2, 15.2)
+    chosen = choose_grid(particles, np.array([20.0]), VoxelSettings(voxel_edge_um=asked, grid_height_multiple=1))
+    assert chosen == Grid((math.floor(20 / edge + 0.5), count, count), edge, (True, True), 0.0)
+    walls = replace(particles, periodic=(False, True))
+    assert choose_grid(walls, np.array([20.0]), VoxelSettings(voxel_edge_um=asked)).edge_um == edge
+    walls = replace(particles, periodic=(False, False))
+    assert choose_grid(walls, np.array([20.0]), VoxelSettings(voxel_edge_um=asked)).edge_um == asked
+
+
+@pytest.mark.parametrize("asked", [0.2525, 0.25, 0.2475])
+def test_edge_that_does_not_fit_biases_no_volume(asked):
+    particles = boxed(single(3.1, 9.9, 6.2, 4.0), 10.1, 10.1)
+    grid = choose_grid(particles, np.array([12.625]), VoxelSettings(voxel_edge_um=asked))
+    painted = paint_frame(particles, 0, 12.625, grid)
+    assert painted.porosity == pytest.approx(1 - 4 / 3 * math.pi * 4**3 / (10.1 * 10.1 * 12.625), abs=0.002)
+    assert abs(painted.overlap_loss_am) < 0.003
+
+
+def test_sides_without_a_common_edge_are_stretched_to_their_mean():
+    particles = boxed(random_particles(1, 1, (20, 20, 20)), 20.1, 20.0)
     box = particles.box.copy()
-    box[:, 0] = [100.0, 120.2]
+    box[:, 0] += 100.0
     particles = replace(
-        particles, box=box, x=np.array([[120.1]]), y=np.array([[10.0]]), z=np.array([[10.0]]), radius=np.array([[3.0]])
+        particles, box=box, x=np.array([[120.0]]), y=np.array([[10.0]]), z=np.array([[10.0]]), radius=np.array([[3.0]])
     )
     chosen = choose_grid(particles, np.array([20.0]), VoxelSettings(voxel_edge_um=0.5))
-    assert chosen.shape[2] == 40 and chosen.misfit == pytest.approx(0.01)
+    assert chosen.shape[1:] == (40, 40) and chosen.edge_um == pytest.approx(math.sqrt(20.1 * 20.0) / 40)
+    assert chosen.misfit == pytest.approx(0.0025, rel=0.01)
     solid = paint_frame(particles, 0, 20.0, chosen).labels[20, 20] != 0
     assert solid[0] and solid[-1] and 11 <= solid.sum() <= 13
-    with pytest.raises(ContractError, match="periodic box"):
-        choose_grid(particles, np.array([20.0]), VoxelSettings(voxel_edge_um=0.5, largest_misfit=0.005))
-    box = np.concatenate([box, box])
-    box[1, 1] = [0.0, 18.0]
-    with pytest.raises(ContractError, match="in y"):
-        choose_grid(replace(particles, box=box), np.array([20.0]), VoxelSettings(voxel_edge_um=0.5))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "settings", "what", "remedy"),
+    [
+        (
+            20,
+            20,
+            {"voxel_edge_um": 0.7, "largest_misfit": 0.01},
+            "nearest edge is 0.689655 um, 1.48% off",
+            "0.689655 um or 0.714286 um",
+        ),
+        (20, 20.4, {"voxel_edge_um": 1.0}, "edge of 1.00995 um stretches it by 1.00%", "0.58554 um"),
+        (20, [20, 18], {"voxel_edge_um": 0.5}, "changes during the run (20 to 20 um, 18 to 20 um)", "largest_stretch"),
+    ],
+)
+def test_box_without_whole_voxels_is_refused_with_edges_that_fit(x, y, settings, what, remedy):
+    particles = boxed(random_particles(1, 1, (20, 20, 20)), x, y)
+    with pytest.raises(ContractError) as caught:
+        choose_grid(particles, np.array([20.0]), VoxelSettings(**settings))
+    assert what in caught.value.message and remedy in caught.value.hint
 
 
 def test_walls_cover_the_box_of_all_frames():
@@ -173,8 +218,8 @@ def test_grid_of_a_series_is_the_one_it_was_voxelized_on(size, periodic):
     box = particles.box.copy()
     box[:, 0] = [[-1.0, size - 1], [-3.0, size - 3], [-1.0, size - 1]]
     particles = replace(particles, box=box)
-    chosen = choose_grid(particles, np.full(3, 20.0), VoxelSettings(voxel_edge_um=1.0, largest_misfit=0.4))
-    again = grid_of_series(box, chosen.shape, 1.0, (False, periodic[1], periodic[0]))
+    chosen = choose_grid(particles, np.full(3, 20.0), VoxelSettings(voxel_edge_um=1.0, largest_stretch=0.09))
+    again = grid_of_series(box, chosen.shape, chosen.edge_um, (False, periodic[1], periodic[0]))
     assert again == chosen and (chosen.misfit > 0) == periodic[0]
     # one frame taken out of the run, as a baseline does, is painted where the whole run's was
     alone = replace(particles, **{name: getattr(particles, name)[:1] for name in ("x", "y", "z", "radius", "box")})
