@@ -215,7 +215,7 @@ def film_entries(
     records
         The records beside both tables. The first says how thin the film was where the press turned, between two frames.
     facts
-        Attributes of the series, and of its columns of losses the largest values.
+        Attributes and voxel edge of the series, and of its columns of losses the largest values.
     """
     subject = f"{film}, {degree} %"
     (series,) = records[0]["series"].values()
@@ -238,7 +238,13 @@ def film_entries(
         entry("frames", len(frames), "", made),
         entry("press", ("estimated, " + BY_LABEL if by_label else "estimated") if estimated else "press table", "", surface),
         entry("times from", facts.get("time_source"), "", made),
-        entry("stretch of the box", facts.get("box_misfit"), "", f"{made}: largest relative change of a side to whole voxels"),
+        entry(
+            "stretch of the box",
+            facts.get("box_misfit"),
+            "",
+            f"{made}: largest relative stretch of positions, not radii, along x and y",
+        ),
+        entry("voxel edge", facts.get("voxel_edge_um"), "um", made),
         *(
             entry(name, facts.get(column), "", f"{made}: largest of all frames; {share}")
             for column, (name, share) in LOSSES.items()

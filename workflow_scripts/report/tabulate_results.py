@@ -106,10 +106,10 @@ def volume_facts(path: str) -> Mapping[str, Any]:
 
 
 def series_facts(path: str) -> Mapping[str, Any]:
-    """Return the attributes of a series, and the largest value of each column of losses."""
+    """Return the attributes and the voxel edge of a series, and the largest value of each column of losses."""
     with open_labelled(path) as (_, facts):
         losses = {name: float(max(facts.frames[name])) for name in LOSSES if name in facts.frames}
-        return {**facts.attributes, **losses}
+        return {**facts.attributes, "voxel_edge_um": facts.voxel_edge_um, **losses}
 
 
 def resolved_phases(attributes: Mapping[str, Any]) -> Collection[str]:

@@ -195,7 +195,11 @@ def calendering_grids(rows: Rows, digits: int) -> list[Grid]:
     nonzero = {
         row["quantity"] for row in rows if (value := parsed(row["value"])) and (isinstance(value, str) or value > NEGLIGIBLE)
     }
-    read = {q: q for q in ("press", "times from", "stretch of the box", *(name for name, _ in LOSSES.values())) if q in nonzero}
+    read = {
+        q: q
+        for q in ("press", "times from", "voxel edge", "stretch of the box", *(name for name, _ in LOSSES.values()))
+        if q in nonzero
+    }
     return [
         pivot(rows, "Thickness and porosity", note if labelled else "", size, digits, marks),
         pivot(rows, "Contact areas", "Faces of voxels between unlike phases.", contact, digits),
@@ -211,7 +215,7 @@ def _reading_note(rows: Rows, read: Iterable[str]) -> str:
         words.append("Times that come from the settings are assumed: neither the dumps nor a press table tell them.")
     if "stretch of the box" in read:
         words.append(
-            "A box whose sides are no whole number of voxels is stretched by this share, and measures of the film with it."
+            "Stretch of the box: largest share by which positions, not radii, are stretched along x and y so that sides hold whole voxels."
         )
     if any(quantity.endswith("lost in overlaps") for quantity in read):
         words.append(

@@ -31,8 +31,8 @@ from .models import Batch, PressUnet, build, grid_remedy, stack_windows
 from .settings import PaperSettings, PressUnetSettings, PressUnetTraining, SurrogateSettings
 from .windows import Run, Window, WindowPlace, WindowReader, press_columns
 
-LARGEST_EDGE_DIFFERENCE = 0.02
-"""Relative difference of voxel edges up to which films are of one resolution."""
+LARGEST_EDGE_DIFFERENCE = 0.05
+"""Relative difference of voxel edges up to which films are of one resolution; each may be off by calendering.voxels.largest_misfit."""
 LOSS_COLUMNS = ("epoch", "loss_train", "loss_validation", "learning_rate", "is_best")
 
 

@@ -294,6 +294,7 @@ def test_programs_end_to_end(tmp_path, settings):
     assert (
         values["f3, 20 %", "AM lost in overlaps"] == "0.25" and values["f3, 20 %", "times from"] == "settings: frame_interval_us"
     )
+    assert values["f3, 20 %", "voxel edge"] == "0.5"
     assert values["f3, 20 %", "press"] == "estimated, degree by label"
     assert (tmp_path / "results.md").read_text().startswith("# A <study>")
 

@@ -183,6 +183,8 @@ def test_augmentation_keeps_columns_together():
 
 
 def test_films_voxelized_differently_and_missing_device_are_refused(runs, places, tmp_path):
+    nearly = type(runs[0])(**{**vars(runs[1]), "voxel_edge_um": runs[0].voxel_edge_um * 0.98 / 1.02})
+    training.check_runs_alike([runs[0], nearly], "paper")  # both within the misfit that voxelizing allows
     other = type(runs[0])(**{**vars(runs[1]), "voxel_edge_um": 0.4})
     with pytest.raises(ContractError, match="voxel_edge_um"):
         train(SurrogateSettings.model_validate(SMALL), "paper", [runs[0], other], *places, tmp_path / "a.pt")
