@@ -13,7 +13,7 @@ setup(
             [str(source)],
             include_dirs=["workflow_scripts/common"],
             depends=[str(path) for path in Path("workflow_scripts").glob("*/*.h")],
-            extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-fopenmp-simd", "-Wall", "-Wextra"],
+            extra_compile_args=["-O3", "-std=gnu11", "-fno-math-errno", "-fopenmp-simd", "-Wall", "-Wextra", "-Wno-psabi"],
             extra_link_args=["-lm"],
         )
         for source in SOURCES

@@ -1,71 +1,95 @@
 """The compiled kernels with the types of their arguments."""
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numpy.ctypeslib import ndpointer
+from numpy.typing import NDArray
 
 from ..common.compiled import library
 
 
-class Grid(ctypes.Structure):
-    """The finest level as the kernels see it (_grid.h)."""
+class LevelArrays(ctypes.Structure):
+    """One coarse level as the kernels see it (_hierarchy.h)."""
 
     _fields_ = [
-        ("extent", ctypes.c_int64 * 3),
-        ("stride", ctypes.c_int64 * 3),
-        ("face", ctypes.c_void_p * 3),
-        ("node", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("n", "halo", "red", "twice")),
+        ("grid", ctypes.c_int32 * 3),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("start", "middle", "parent", "entry", "end", "inside", "inverse", "x", "b", "block")
+        ),
     ]
 
 
-def _array(kind: type) -> type:
-    return ndpointer(kind, flags="C_CONTIGUOUS")
+def address(array: NDArray) -> int:
+    """Return where a contiguous array begins; the caller keeps it alive."""
+    if not array.flags.c_contiguous:
+        raise ValueError("a kernel was given an array that is not contiguous")
+    return array.ctypes.data
 
 
-class _OptionalPointer:
-    """An array of one type, or None."""
+def extents(shape: Sequence[int]) -> ctypes.Array:
+    """Return three extents as the kernels take them."""
+    return (ctypes.c_int64 * 3)(*shape)
 
-    def __init__(self, kind: type) -> None:
-        self.kind = _array(kind)
 
-    def from_param(self, value: np.ndarray | None) -> object:
-        return None if value is None else self.kind.from_param(value)
+def view(pointer: int, shape: tuple[int, ...], kind: type) -> NDArray:
+    """Return an array over memory that a kernel owns."""
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    return np.frombuffer((ctypes.c_char * size).from_address(pointer), kind).reshape(shape)
 
 
 @cache
 def kernels() -> ctypes.CDLL:
-    """Return the library with its argument types declared, so that a wrong array is an error instead of a crash."""
+    """Return the library with its argument types declared."""
     found = library("workflow_scripts.transport._solver")
-    grid, integer, real, single, tree = ctypes.POINTER(Grid), ctypes.c_int64, ctypes.c_double, ctypes.c_float, ctypes.c_void_p
-    u8, u16, i32, i64, f32, f64 = map(_array, (np.uint8, np.uint16, np.int32, np.int64, np.float32, np.float64))
-    maybe = {kind: _OptionalPointer(kind) for kind in (np.uint16, np.int32, np.float32)}
-    number = ctypes.c_int
+    number, count, long, pointer = ctypes.c_int, ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
+    single, real, level = ctypes.c_float, ctypes.c_double, ctypes.POINTER(LevelArrays)
     types = {
-        "label_components": (None, [u8, i64, u8, i32]),
-        "keep_components": (integer, [u8, i32, u8, integer]),
-        "build_faces": (None, [grid, f32, number, number, number]),
-        "sweep": (None, [grid, f32, f32, number, number]),
-        "restrict_residual": (None, [grid, f32, f32, f32]),
-        "prolong": (None, [grid, f32, f32]),
-        "multiply": (real, [grid, f32, f32]),
-        "true_residual": (None, [grid, f64, f32, real, f64]),
-        "energy_and_flux": (real, [grid, f64, number, number, f64]),
-        "dot": (real, [f32, f32, integer]),
-        "advance": (None, [f32, f32, f32, f32, single, integer]),
-        "turn": (None, [f32, f32, single, integer]),
-        "add_correction": (None, [grid, f64, f32, real]),
-        "find_strongest": (None, [grid, f32]),
-        "number_aggregates": (None, [grid, f32, single, maybe[np.uint16], i32]),
-        "connect_aggregates": (
-            None,
-            [grid, number, integer, integer, u16, i32, maybe[np.int32]] + [maybe[np.float32]] * 3 + [u8],
-        ),
-        "hierarchy_build": (tree, [ctypes.c_int32, i32, number, i32, i32, f32, f32, f32, u16, single]),
-        "hierarchy_sizes": (ctypes.c_int32, [tree, i32]),
-        "hierarchy_cycle": (None, [tree, f32, f32]),
-        "hierarchy_free": (None, [tree]),
+        "use_kernels": (number, [number]),
+        "look_up": (None, [pointer] * 4 + [long]),
+        "percolation_find": (pointer, [pointer] * 2),
+        "percolation_restart": (None, [pointer]),
+        "percolation_wrap": (None, [pointer, number]),
+        "percolation_side": (None, [pointer, number, number, pointer]),
+        "percolation_count": (long, [pointer]),
+        "percolation_keep": (long, [pointer] * 3),
+        "percolation_join": (None, [long, long, pointer, pointer]),
+        "percolation_free": (None, [pointer]),
+        "fine_build": (pointer, [pointer, number, number, pointer, pointer, number, pointer, number]),
+        "fine_layout": (None, [pointer] * 2),
+        "fine_number": (count, [pointer] * 3 + [single]),
+        "fine_connect": (level, [pointer] * 4 + [count]),
+        "fine_free": (None, [pointer]),
+        "wrap_sides": (None, [pointer, pointer, number, number, number]),
+        "first_odd": (None, [pointer] * 3),
+        "restrict_even": (None, [pointer] * 3),
+        "prolong_even": (None, [pointer] * 3),
+        "relax_odd": (real, [pointer] * 4),
+        "relax_even": (None, [pointer] * 3),
+        "turn": (real, [pointer] * 5 + [single]),
+        "advance": (None, [pointer, single, real] + [pointer] * 5),
+        "balance_even": (None, [pointer] * 3),
+        "residual_odd": (real, [pointer] * 3 + [real, pointer]),
+        "energy_and_flux": (real, [pointer] * 4),
+        "level_new": (level, []),
+        "level_free": (None, [level]),
+        "level_reserve": (number, [level, count, count, long]),
+        "level_ready": (number, [level]),
+        "level_parts": (count, [level, single, pointer, pointer]),
+        "level_pairs": (count, [level, single, pointer, pointer]),
+        "level_join": (number, [level, pointer, pointer, count, count, level]),
+        "level_sweep": (None, [level, number, number, number]),
+        "level_down": (None, [level, pointer, pointer, number]),
+        "level_up": (None, [level, pointer, pointer]),
+        "hierarchy_build": (pointer, [level, single]),
+        "hierarchy_sizes": (count, [pointer] * 2),
+        "hierarchy_b": (pointer, [pointer]),
+        "hierarchy_x": (pointer, [pointer]),
+        "hierarchy_cycle": (None, [pointer, number]),
+        "hierarchy_free": (None, [pointer]),
     }
     for name, (result, arguments) in types.items():
         function = getattr(found, name)

@@ -16,18 +16,18 @@ class SlicedVolume:
         self.array, self.known = array, known
         self.shape, self.dtype = (stop, *array.shape[1:]), array.dtype
 
-    def __getitem__(self, slices: slice) -> NDArray:
-        start, stop, _ = slices.indices(self.shape[0])
-        return _read(self.array, start, stop, self.known)
+    def __getitem__(self, box: tuple[slice, slice, slice]) -> NDArray:
+        start, stop, _ = box[0].indices(self.shape[0])
+        return _read(self.array, (slice(start, stop), *box[1:]), self.known)
 
 
-def _read(array: Any, start: int, stop: int, known: tuple[int, ...] | None) -> NDArray:
-    part = np.asarray(array[start:stop])
+def _read(array: Any, box: tuple[slice, slice, slice], known: tuple[int, ...] | None) -> NDArray:
+    part = np.asarray(array[box])
     if known is not None:
         unknown = sorted(set(np.flatnonzero(np.bincount(part.ravel(), minlength=1)).tolist()) - set(known))
         if unknown:
             raise ContractError(
-                f"slices {start}:{stop} hold the labels {unknown}; expected the phase codes {list(known)}",
+                f"slices {box[0].start}:{box[0].stop} hold the labels {unknown}; expected the phase codes {list(known)}",
                 hint="name every label of the file in its label map",
             )
     return part

@@ -20,21 +20,23 @@ from ..common.errors import ContractError, SettingsError
 from ..common.provenance import provenance
 from ..common.records import canonical_json, write_json
 from ..tomography.notation import parse_axes, parse_shape
-from ..tomography.readers import open_image
+from ..tomography.readers import Stack, open_image
+from .fields import write_fields
 from .ranks import world
-from .solver import AXIS_NAMES, SIDES, tortuosity
+from .solver import AXIS_NAMES, SIDES, directions
 
 
 class _Slices:
     """A stack of a file, seen in (z, y, x), of which each rank reads its slices."""
 
-    def __init__(self, stack, axes: str) -> None:
+    def __init__(self, stack: Stack, axes: str) -> None:
         self.stack, self.order = stack, [axes.index(name) for name in "zyx"]
         self.shape, self.dtype = tuple(stack.shape[k] for k in self.order), stack.dtype
 
-    def __getitem__(self, slices: slice) -> np.ndarray:
+    def __getitem__(self, asked: tuple[slice, ...]) -> np.ndarray:
         box = [slice(None)] * 3
-        box[self.order[0]] = slices
+        for axis, slices in zip(self.order, asked, strict=True):
+            box[axis] = slices
         box = [slice(*bounds.indices(extent)[:2]) for bounds, extent in zip(box, self.stack.shape, strict=True)]
         return self.stack[tuple(box)].transpose(self.order)
 
@@ -76,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sides", choices=SIDES, default="no-flux", help="sides of the lateral axes")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest estimated relative error of D_eff (no unit)")
     parser.add_argument("--output", default=None, help="record (JSON); standard output if left out")
+    parser.add_argument(
+        "--fields", default=None, help="concentration, local flux and profile per axis (.zarr.zip), for napari and ParaView"
+    )
     parser.add_argument("--dataset", default="", help="array inside an HDF5 or zarr file")
     parser.add_argument("--shape", default=None, help="extents of a raw file, slowest axis first, e.g. 251x301x301")
     parser.add_argument("--dtype", default="", help="type of a raw file, e.g. uint8, uint16, >u2; uint8 if left out")
@@ -93,15 +98,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{options.file} holds {volume.dtype} values; expected labels, integers from 0 to 255",
                 hint="segment grey values into phases first (rule import_volume)",
             )
-        results = [
-            tortuosity(
-                volume, diffusivities, axis=axis, sides=options.sides, tolerance=options.tolerance, communicator=communicator
-            )
-            for axis in (AXIS_NAMES if options.axis == "all" else (options.axis,))
-        ]
+        results = directions(
+            volume,
+            diffusivities,
+            axes=AXIS_NAMES if options.axis == "all" else (options.axis,),
+            sides=options.sides,
+            tolerance=options.tolerance,
+            communicator=communicator,
+            fields=options.fields is not None,
+            every_label=True,
+        )
+    if options.fields is not None:
+        write_fields(options.fields, results, communicator)
     if communicator is not None and communicator.rank:
         return
-    records = [result.record() for result in results]
+    records = [result.record() for result in results.values()]
     asked = {key: value for key, value in vars(options).items() if key not in ("output", "file")}
     content = {
         **(records[0] if len(records) == 1 else {"axes": {record["axis"]: record for record in records}}),

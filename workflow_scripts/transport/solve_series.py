@@ -20,7 +20,7 @@ from .settings import TransportSettings
 from .solver import TransportResult, as_row, electrode, tortuosity
 
 COLUMNS = ("series", "frame", "case", "axis", "relative_diffusivity", "effective_diffusivity_m2_s", "tortuosity_factor")
-COLUMNS = (*COLUMNS, *(item.name for item in fields(TransportResult) if item.name not in COLUMNS))
+COLUMNS = (*COLUMNS, *(item.name for item in fields(TransportResult) if item.name not in (*COLUMNS, "field")))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

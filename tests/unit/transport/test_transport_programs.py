@@ -176,6 +176,8 @@ def test_calandria_tortuosity_reads_every_format(folder, labels, kind):
         ("f.npy --diffusivity 0=-1", "-1"),
         ("f.npy --diffusivity 0=nan", "nan"),
         ("f.npy --diffusivity 0=0", "no label conducts"),
+        ("f.npy --diffusivity 0=1 --diffusivity 7=1", "label 7, which the volume lacks; labels there: 0, 1, 2"),
+        ("f.raw --diffusivity 0=1", "shape"),
         ("float.npy --diffusivity 0=1", "float32"),
         ("flat.npy --diffusivity 0=1", "flat.npy"),
         ("f.raw --diffusivity 0=1 --shape 9x9x9", "729"),

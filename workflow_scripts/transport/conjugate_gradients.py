@@ -1,0 +1,154 @@
+"""Conjugate gradients for one direction of a volume, inside a refinement whose residual is taken in float64."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..common.errors import ConvergenceError
+from .kernels import kernels
+from .multigrid import System
+from .volume import Problem
+
+SAFETY = 2.0
+"""Factor on the estimated error, for the smallest eigenvalue that conjugate gradients have not quite found yet."""
+USUAL = 0.5
+"""Smallest eigenvalue of the preconditioned operator that is taken for granted, whatever was seen."""
+SUSPICIOUS = 0.3
+"""Below this one a smallest eigenvalue rarely comes alone, and the estimate grows with its square."""
+ROUNDING = 1.2e-7
+"""Relative error of D_eff from conductances held in float32: it cannot exceed that of any one of them."""
+BALANCE = 4.0
+"""Largest flux_spread over the square root of the tolerance: fluxes are first order in the error of the field, D_eff second."""
+
+
+class Solution:
+    """Concentrations of one direction, and what is known about their error.
+
+    Parameters
+    ----------
+    problem
+        The direction of a volume; something must join its ends.
+    tolerance
+        Largest relative error of D_eff.
+    max_iterations
+        Iterations after which ConvergenceError is raised.
+    keep_phases
+        Whether the problem's phases are needed afterwards; else they are given up as soon as may be.
+    """
+
+    def __init__(self, problem: Problem, tolerance: float, max_iterations: int, *, keep_phases: bool = False) -> None:
+        self.problem, self.tolerance, self.max_iterations = problem, tolerance, max_iterations
+        self.system = system = System(problem.phases, problem.conductances, problem.blocks)
+        if not keep_phases:
+            problem.phases = np.empty((0, 0, 0), np.uint8)
+        self.iterations, self.smallest = 0, math.inf
+        self.length, self.first = problem.blocks.extents[0], problem.blocks.start[0]
+        self.c = system.vector(np.float64)
+        profile = (np.arange(self.first - 1, problem.blocks.stop[0] + 1) + 0.5) / self.length
+        self.low_plate, self.high_plate = 0.0, 1.0
+        system.boxed(self.c)[...] = profile[:, None, None]
+        self._plates(self.c)
+        self.r, self.p, self.q = (system.vector() for _ in range(3))
+        self.scale = 1.0
+
+    def _plates(self, vector: NDArray[np.float64]) -> None:
+        boxed = self.system.boxed(vector)
+        if self.system.has_low:
+            boxed[0] = self.low_plate
+        if self.system.has_high:
+            boxed[-1] = self.high_plate
+
+    def even(self) -> NDArray[np.float64]:
+        """Return the even concentrations in balance with the odd ones; they take the place of z until it is made again."""
+        system, c_even = self.system, self.system.z.view(np.float64)
+        system.exchange(self.c)
+        kernels().balance_even(system.grid, self.c.ctypes.data, c_even.ctypes.data)
+        self._plates(c_even)
+        system.exchange(c_even)
+        return c_even
+
+    def _assess(self) -> None:
+        """Recompute residual, energy and fluxes from the concentrations, and z = r over the diagonal."""
+        system, library = self.system, kernels()
+        c_even = self.even()
+        flux = np.zeros(system.shape[0] + 1)
+        energy = library.energy_and_flux(system.grid, self.c.ctypes.data, c_even.ctypes.data, flux.ctypes.data)
+        squares = library.residual_odd(system.grid, self.c.ctypes.data, c_even.ctypes.data, self.scale, self.r.ctypes.data)
+        whole = np.zeros(self.length + 1)
+        whole[self.first : self.first + len(flux)] += flux
+        system.blocks.total_in_place(whole)
+        self.energy, squares = system.blocks.total(energy, squares)
+        self.flux, self.flux_spread = whole, float(np.ptp(whole)) / self.energy
+        self.relative_residual = math.sqrt(squares) * self.length / self.energy
+        system.z[...] = 0
+        library.first_odd(system.grid, self.r.ctypes.data, system.z_odd.ctypes.data)
+
+    def _error(self, gamma: float, energy: float) -> float:
+        """Return the estimated relative error of D_eff for r . M r = gamma."""
+        smallest = min(self.smallest, USUAL) if self.iterations else 0.1
+        return SAFETY * max(1.0, SUSPICIOUS / smallest) * gamma / (self.scale**2 * smallest * max(energy, 1e-300))
+
+    def solve(self) -> None:
+        """Iterate until the estimated error and the balance of the fluxes both satisfy the tolerance."""
+        target, stalled, before = self.tolerance, 0, math.inf
+        while True:
+            self._assess()
+            gamma = self.system.precondition(self.r)
+            error = self._error(gamma, self.energy)
+            self.error_estimate = error + ROUNDING
+            balanced = self.flux_spread <= BALANCE * math.sqrt(self.tolerance)
+            if (self.error_estimate <= self.tolerance and balanced and self.iterations) or error < 1e-14:
+                return
+            stalled = stalled + 1 if error > 0.5 * before else 0
+            before = min(error, before)
+            if self.iterations >= self.max_iterations or stalled > 3 or not math.isfinite(error):
+                self._give_up()
+            if error <= self.tolerance:
+                target *= 0.1
+            self._iterate(gamma, target)
+
+    def _give_up(self) -> None:
+        to = self.problem.to_diffusivity
+        raise ConvergenceError(
+            f"after {self.iterations} iterations D_eff / D_0 is known to an estimated {self.error_estimate:.1e}, asked for "
+            f"{self.tolerance:.1e}; it is at most {self.energy * to:.9g}, fluxes lie between {self.flux.min() * to:.9g} and "
+            f"{self.flux.max() * to:.9g}",
+            hint="allow more iterations or a larger tolerance; phases of extreme contrast can be set to 0",
+        )
+
+    def _iterate(self, gamma: float, target: float) -> None:
+        """Improve the concentrations; r and z hold the scaled residual and its cycle."""
+        library, system, grid = kernels(), self.system, self.system.grid
+        odd, even = system.z_odd.ctypes.data, system.z_even.ctypes.data
+        c, r, p, q = (vector.ctypes.data for vector in (self.c, self.r, self.p, self.q))
+        self.p[...] = 0
+        self.q[...] = 0
+        energy, gamma_first, beta, alpha_before = self.energy, gamma, 0.0, 0.0
+        diagonal: list[float] = []
+        beside: list[float] = []
+        while self.iterations < self.max_iterations:
+            curvature = system.blocks.total(library.turn(grid, odd, even, p, q, beta))[0]
+            if not curvature > 0:
+                break
+            alpha = gamma / curvature
+            library.advance(grid, alpha, 1 / self.scale, p, q, c, r, odd)
+            self.iterations += 1
+            energy -= alpha * gamma / self.scale**2
+            diagonal.append(1 / alpha + (beta / alpha_before if alpha_before else 0.0))
+            following = system.precondition(self.r)
+            self.smallest = min(self.smallest, _smallest_eigenvalue(diagonal, beside))
+            enough = len(diagonal) >= 3 and self._error(following, energy) <= 0.7 * target
+            if enough or not following > 1e-11 * gamma_first:
+                gamma = following
+                break
+            beta, alpha_before, gamma = following / gamma, alpha, following
+            beside.append(math.sqrt(beta) / alpha)
+        if 0 < gamma < gamma_first:
+            self.scale *= math.sqrt(gamma_first / gamma)
+
+
+def _smallest_eigenvalue(diagonal: list[float], beside: list[float]) -> float:
+    """Return the smallest eigenvalue of the Lanczos matrix: that of the preconditioned operator, as far as it was seen."""
+    matrix = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+    return max(float(np.linalg.eigvalsh(matrix)[0]), 1e-12)
