@@ -85,6 +85,19 @@ def write_study(folder, **sections):
     return "--configfile", folder / "study.yaml"
 
 
+def test_the_example_of_the_readme_is_planned_as_it_stands(checkout):
+    text = (REPOSITORY / "README.md").read_text()
+    (study,) = re.findall(r"```yaml\n(# my_study\.yaml\n.*?)```", text, re.DOTALL)
+    sheets = dict(re.findall(r"`(my_\w+\.tsv)`[^\n]*:\n\n```\n(.*?)```", text, re.DOTALL))
+    assert set(sheets) == {"my_runs.tsv", "my_samples.tsv"}
+    for name, content in {"my_study.yaml": study, **sheets}.items():
+        (checkout / name).write_text(content)
+    counts = job_counts(snakemake(checkout, "--dry-run", "--configfile", checkout / "my_study.yaml"))
+    assert counts["read_dumps"] == counts["import_volume"] == 2 and counts["train_surrogate"] == 2
+    assert counts["evaluate_predictions"] == counts["train_autoencoder"] == counts["search_autoencoder"] == 1
+    assert "load_film" not in counts and "search_surrogate" not in counts
+
+
 def over(content, changes):
     """Return the content with other values, section by section; a section that becomes null is left out."""
     if not isinstance(content, dict) or not isinstance(changes, dict):

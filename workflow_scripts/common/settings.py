@@ -80,8 +80,8 @@ def _expected(kind: str, message: str, context: Mapping[str, Any], found: object
     if kind == "string_pattern_mismatch":
         return f"expected {PATTERNS.get(context['pattern'], 'the form ' + context['pattern'])}"
     if kind == "float_parsing":
-        comma = isinstance(found, str) and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", found)
-        return f"expected a number with a decimal point ({found.strip().replace(',', '.')})" if comma else "expected a number"
+        comma = re.fullmatch(r"\s*([+-]?\d*),(\d+)\s*", str(found))
+        return f"expected a number with a decimal point ({comma[1]}.{comma[2]})" if comma else "expected a number"
     if kind in ("too_short", "string_too_short"):
         return "is empty" if context["min_length"] == 1 else f"expected at least {context['min_length']} entries"
     if kind == "literal_error":
