@@ -318,7 +318,7 @@ def _choose(path: Path, dataset: str, arrays: Mapping[str, Any]) -> Any:
     if len(volumes) != 1:
         raise SettingsError(
             f"{path.name} has {len(volumes)} datasets with three axes; datasets there: {listed}",
-            hint="say which by the option dataset",
+            hint="say which by --dataset, or by the column dataset of the sheet",
         )
     return volumes[0]
 
