@@ -1,6 +1,10 @@
 """A tiny study from dumps and an image to the report, run for real: one test, for parallel runs would make the study once per process."""
 
 import json
+import os
+import re
+import zipfile
+from importlib.metadata import packages_distributions
 
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ import tifffile
 import yaml
 
 from tests.helpers.dumps import write_loading
-from tests.helpers.workflow import job_counts, snakemake
+from tests.helpers.workflow import REPOSITORY, job_counts, snakemake
 from workflow_scripts.common.records import read_json, read_table
 from workflow_scripts.common.volumes import read_labelled
 
@@ -169,6 +173,28 @@ def a_changed_report_section_reruns_only_the_report(study):
     assert (folder / "results/tiny/report/index.html").read_bytes() != page
 
 
+def snakemakes_own_report_needs_no_more_than_the_locks_of_a_run(study):
+    """Packages that only the tests have are hidden, as `make demo` leaves them out."""
+    folder, _ = study
+    locks = [REPOSITORY / f"envs/{name}.lock" for name in ("lammps", "voxels", "torch", "workflow")]
+    locked = {line.split("==")[0] for path in locks for line in path.read_text().splitlines() if "==" in line}
+    known = {*locked, "calandria", "pip"}
+    hidden = {
+        module
+        for module, owners in packages_distributions().items()
+        if not known & {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners}
+    }
+    assert {"pytest", "hypothesis"} <= hidden
+    (folder / "hiding").mkdir()
+    (folder / "hiding/sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({sorted(hidden)}))\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder / "hiding"), prepend=os.pathsep)
+        finished = run_study(folder, "--report", "report.zip")
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    names = zipfile.ZipFile(folder / "report.zip").namelist()
+    assert "report/report.html" in names and any(name.endswith("index.html") for name in names)
+
+
 def a_stage_that_is_left_out_is_left_out_of_the_page(study):
     folder, _ = study
     page, before = folder / "results/tiny/report/index.html", (folder / "study.yaml").read_text()
@@ -189,4 +215,5 @@ def test_a_tiny_study_from_dumps_and_an_image_to_the_page(tmp_path):
     a_second_run_does_nothing(study)
     a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study)
     a_changed_report_section_reruns_only_the_report(study)
+    snakemakes_own_report_needs_no_more_than_the_locks_of_a_run(study)
     a_stage_that_is_left_out_is_left_out_of_the_page(study)
