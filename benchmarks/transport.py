@@ -196,27 +196,28 @@ def by_openimpala(labels: NDArray[np.uint8], diffusivities: dict[int, float], si
     return float(phase.mean() / result.tortuosity)
 
 
-PEERS: dict[str, tuple[Callable[..., float], str, bool]] = {
-    OURS: (by_calandria, "calandria", True),
-    "PyAMG SA-CG": (by_pyamg, "pyamg", True),
-    "PETSc CG+GAMG": (by_petsc, "petsc4py", True),
-    "TauFactor": (by_taufactor, "taufactor", True),
-    "PoreSpy": (by_porespy, "porespy", False),
-    "OpenImpala": (by_openimpala, "openimpala", False),
+PEERS: dict[str, tuple[Callable[..., float], str, bool, tuple[float, ...]]] = {
+    OURS: (by_calandria, "calandria", True, (TOLERANCE,)),
+    "PyAMG SA-CG": (by_pyamg, "pyamg", True, (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)),
+    "PETSc CG+GAMG": (by_petsc, "petsc4py", True, (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)),
+    "TauFactor": (by_taufactor, "taufactor", True, ()),
+    "PoreSpy": (by_porespy, "porespy", False, ()),
+    "OpenImpala": (by_openimpala, "openimpala", False, ()),
 }
-"""Solver, distribution, and whether its convention is ours where it solves the volume at all."""
+"""Solver, distribution, whether its convention is ours where it solves the volume at all, and tolerances of its residual, of which the loosest
+is taken that gives D_eff within 1e-4."""
 
 
 # ---- measuring ------------------------------------------------------------------------------------------------------------
 
 
-def measure(peer: str, volume: str, file: Path, interpreter: str, limit_s: float) -> dict[str, Any]:
+def measure(peer: str, volume: str, file: Path, tolerance: float | None, interpreter: str, limit_s: float) -> dict[str, Any]:
     """Solve once in a process of its own."""
     environment = {
         **os.environ,
         **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
     }
-    words = [interpreter, __file__, "--one", json.dumps([peer, volume, str(file)])]
+    words = [interpreter, __file__, "--one", json.dumps([peer, volume, str(file), tolerance])]
     try:
         done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=limit_s)
     except subprocess.TimeoutExpired:
@@ -226,19 +227,20 @@ def measure(peer: str, volume: str, file: Path, interpreter: str, limit_s: float
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def one(peer: str, volume: str, file: str) -> dict[str, Any]:
+def one(peer: str, volume: str, file: str, tolerance: float | None) -> dict[str, Any]:
     """Warm up on a small volume, then solve, and say what it took."""
-    solve, distribution, _ = PEERS[peer]
+    solve, distribution, _, _ = PEERS[peer]
+    more = () if tolerance is None else (tolerance,)
     _, diffusivities, sides = VOLUMES[volume]
     labels = np.load(file)
     small = np.ascontiguousarray(labels[:24, :24, :24])
     for place, label in enumerate(diffusivities):
         small[:, place, 0] = label
-    solve(small, diffusivities, sides)
+    solve(small, diffusivities, sides, *more)
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # peak memory begins anew
     before, cpu, wall = _status("VmRSS"), time.process_time(), time.perf_counter()
-    value = solve(labels, diffusivities, sides)
+    value = solve(labels, diffusivities, sides, *more)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     grown = (_status("VmHWM") - before) / labels.size
     return {"value": value, "cpu_s": cpu, "wall_s": wall, "bytes_per_voxel": grown, "version": version(distribution)}
@@ -269,10 +271,19 @@ def compare(
             np.save(file, labels)
             reference = by_calandria(labels, diffusivities, sides, 1e-6)
             found: dict[str, list[dict[str, Any]]] = {peer: [] for peer in peers}
+            tolerances = {peer: list(PEERS[peer][3]) for peer in peers}
             for _ in range(repeats):
                 for peer in peers:
-                    if not found[peer] or "told" not in found[peer][-1]:
-                        found[peer].append(measure(peer, volume, file, interpreters.get(peer, sys.executable), limit_s))
+                    while not found[peer] or "told" not in found[peer][-1]:
+                        tolerance = tolerances[peer][0] if tolerances[peer] else None
+                        run = measure(peer, volume, file, tolerance, interpreters.get(peer, sys.executable), limit_s)
+                        missed = "told" not in run and abs(run["value"] / reference - 1) > TOLERANCE
+                        if missed and len(tolerances[peer]) > 1:
+                            tolerances[peer].pop(0)
+                            found[peer].clear()
+                            continue
+                        found[peer].append({**run, "tolerance": tolerance})
+                        break
             ours = min(run["cpu_s"] for run in found[OURS])
             for peer in peers:
                 rows.append({"volume": volume, **_row(peer, found[peer], ours, reference, diffusivities)})
@@ -293,6 +304,7 @@ def _row(
         "cpu_s": f"{cpu:.3g}",
         "wall_s": f"{min(run['wall_s'] for run in runs):.3g}",
         "ratio_of_cpu": f"{cpu / ours:.3g}",
+        "tolerance": "default" if runs[-1]["tolerance"] is None else f"{runs[-1]['tolerance']:g}",
         "relative_diffusivity": f"{runs[-1]['value']:.7g}",
         "error" if same else "deviation_of_convention": f"{runs[-1]['value'] / reference - 1:.1e}",
         "bytes_per_voxel": f"{max(run['bytes_per_voxel'] for run in runs):.0f}",

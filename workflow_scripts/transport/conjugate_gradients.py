@@ -43,6 +43,7 @@ class Solution:
         if not keep_phases:
             problem.phases = np.empty((0, 0, 0), np.uint8)
         self.iterations, self.smallest = 0, math.inf
+        self.fewest = 3 if len(problem.conductances.table) <= 3 else 5
         self.length, self.first = problem.blocks.extents[0], problem.blocks.start[0]
         self.c = system.vector(np.float64)
         profile = (np.arange(self.first - 1, problem.blocks.stop[0] + 1) + 0.5) / self.length
@@ -138,7 +139,7 @@ class Solution:
             diagonal.append(1 / alpha + (beta / alpha_before if alpha_before else 0.0))
             following = system.precondition(self.r)
             self.smallest = min(self.smallest, _smallest_eigenvalue(diagonal, beside))
-            enough = len(diagonal) >= 3 and self._error(following, energy) <= 0.7 * target
+            enough = len(diagonal) >= self.fewest and self._error(following, energy) <= 0.7 * target
             if enough or not following > 1e-11 * gamma_first:
                 gamma = following
                 break

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .blocks import Blocks
 from .kernels import LevelArrays, address, extents, kernels, view
 
-STRONG = 0.05
+STRONG = 0.08
 """Coupling, relative to the best of either node, from which voxels or nodes may share an aggregate."""
 FEW = 2000
 """Nodes of a coarse level below which every rank holds all of it."""
