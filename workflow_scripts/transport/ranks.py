@@ -1,5 +1,6 @@
 """The ranks of an MPI launch, checked against what was promised, and errors that they share."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,28 +12,39 @@ from ..common.cli import tell_errors_by
 from ..common.errors import CalandriaError, DeviceError
 
 Result = TypeVar("Result")
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Variables by which launchers tell each rank how many there are: Open MPI, MPICH and its kin, MVAPICH, srun."""
 PATIENCE_S = 5.0  # between the first and the last rank that meet the same error
 
 
 def world(promised: int | None = None) -> Any:
-    """Return MPI's world communicator, or None for one rank without MPI; ``promised`` ranks must be there.
+    """Return MPI's world communicator, or None for one rank without MPI; the ranks that were promised must be there.
 
-    Raises DeviceError when the launcher started another number of ranks than promised, which N independent copies of
-    a program would otherwise hide.
+    Parameters
+    ----------
+    promised
+        Number of ranks; None for what the launcher says in the environment, if it says anything.
+
+    Raises
+    ------
+    DeviceError
+        The launcher started another number of ranks, which N independent copies of a program would otherwise hide.
     """
+    name = "--ranks" if promised is not None else next((name for name in LAUNCHERS if os.environ.get(name, "").isdigit()), None)
+    expected = promised if promised is not None else int(os.environ[name]) if name else None
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        if promised in (None, 1):
+        if expected in (None, 1):
             return None
         raise DeviceError(
-            f"{promised} ranks were promised, but MPI cannot be loaded ({error})", hint="install mpi4py and an MPI library"
+            f"{expected} ranks were promised ({name}), but MPI cannot be loaded ({error})", hint="install mpi4py and an MPI library"
         ) from error
     found = MPI.COMM_WORLD.size
-    if promised is not None and found != promised:
+    if expected is not None and found != expected:
         raise DeviceError(
-            f"{promised} ranks were promised, found a communicator of {found}",
-            hint="start the program by the mpiexec of the MPI library that mpi4py uses: mpiexec -n N python -m ...",
+            f"{expected} ranks were promised ({name}), found a communicator of {found}",
+            hint="start by the mpiexec of the MPI library that mpi4py uses, or srun --mpi=pmi2; --ranks 1 if copies are meant",
         )
     if found == 1:
         return None

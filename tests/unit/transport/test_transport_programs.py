@@ -1,5 +1,6 @@
 """The stage's programs on small files: what they write, and how they refuse."""
 
+import importlib
 import json
 
 import numpy as np
@@ -69,6 +70,17 @@ def test_solve_diffusion_refuses_unknown_case_and_wrong_launch(folder):
     with pytest.raises(ContractError, match="series"):
         solve_diffusion([*VOLUME[:5], "series.zarr.zip", *VOLUME[6:]])
     assert not (folder / "result.json").exists()
+
+
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_copies_that_a_launcher_meant_as_ranks_are_refused(folder, labels, monkeypatch, name):
+    importlib.import_module("mpi4py.MPI")  # started before the launcher's variables are faked
+    np.save("f.npy", labels[0])
+    monkeypatch.setenv(name, "3")
+    words = "tortuosity f.npy --diffusivity 0=1 --output out.json".split()
+    with pytest.raises(DeviceError, match=rf"3 ranks were promised \({name}\), found a communicator of 1"):
+        calandria(words)
+    calandria([*words, "--ranks", "1"])
 
 
 def test_solve_series_has_a_row_per_frame_and_case(folder, labels):
