@@ -77,7 +77,7 @@ def test_copies_that_a_launcher_meant_as_ranks_are_refused(folder, labels, monke
     importlib.import_module("mpi4py.MPI")  # started before the launcher's variables are faked
     np.save("f.npy", labels[0])
     monkeypatch.setenv(name, "3")
-    words = "tortuosity f.npy --diffusivity 0=1 --output out.json".split()
+    words = ["tortuosity", "f.npy", "--diffusivity", "0=1", "--output", "out.json"]
     with pytest.raises(DeviceError, match=rf"3 ranks were promised \({name}\), found a communicator of 1"):
         calandria(words)
     calandria([*words, "--ranks", "1"])
