@@ -13,6 +13,11 @@
 
 enum { MOST_LEVELS = 40, DIRECT = 100, MOST_DIRECT = 600 };
 
+/* Blocks that leave more than this share of a level's nodes give way to pairs; and the next level is visited twice if its work is less than this
+   share. Visited once it takes Galerkin's sums: conductances of `between` overcorrect by up to 2, which two visits make up for, but
+   single visits that stack under a double one would not, and the cycle would lose its positive definiteness. */
+static const double SHRUNK = 0.6;
+
 typedef struct {
     int32_t column;
     float g;
@@ -360,7 +365,7 @@ static int32_t level_match(const Level *level, float least, int32_t *parent, uin
 static int32_t level_group(const Level *level, float threshold, int32_t *parent, uint16_t *block, int *matched)
 {
     int32_t count = level_aggregate(level, threshold, parent, block);
-    *matched = count > 0.6 * level->n;
+    *matched = count > SHRUNK * level->n;
     if (!*matched) return count;
     for (float least = 0.25f;; least = least > 1e-9f ? 0.2f * least : 0) {
         count = level_match(level, least, parent, block);
@@ -382,7 +387,10 @@ static int coarsen(Level *fine, Level *coarse, float threshold)
     if (result != 1) goto end;
     result = -1;
     if (!level_connect(fine, fine->parent, block, count, 0, coarse)) goto end;
-    if (matched) memset(coarse->inside, 0, 3 * ((size_t)count + 1) * sizeof(float)); /* blocks of one node may lie apart: Galerkin's sums */
+    const double work = fine->start[n] + n, next = coarse->start[count] + count;
+    fine->twice = next < SHRUNK * work;
+    /* blocks of a matched node may lie apart, so that the way inside it has no meaning either */
+    if (matched || !fine->twice) memset(coarse->inside, 0, 3 * ((size_t)count + 1) * sizeof(float));
     if (level_finish(coarse)) result = 1;
 end:
     free(block);

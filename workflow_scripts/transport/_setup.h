@@ -296,6 +296,7 @@ SPECIAL int connect_blocks(const Grid *grid, const int32_t *even, const int32_t 
                         }
                     }
                 store:
+                    if (entries > INT32_MAX - 8 * MOST) return 0; /* more ranks are needed */
                     if (entries + 8 * MOST > room) {
                         room += room / 2;
                         Entry *larger = realloc(level->entry, room * sizeof(Entry));

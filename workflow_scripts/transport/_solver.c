@@ -261,8 +261,6 @@ EXPORT Hierarchy *hierarchy_build(Level *first, float threshold)
             level_clear(fine + 1);
             break;
         }
-        const double cost = fine->start[fine->n] + fine->n, next = fine[1].start[fine[1].n] + fine[1].n;
-        fine->twice = next < 0.4 * cost;
         tree->count++;
     }
     if (!factorize(tree)) goto failed;

@@ -21,6 +21,9 @@ ROUNDING = 1.2e-7
 BALANCE = 4.0
 """Largest flux_spread over the square root of the tolerance: fluxes are first order in the error of the field, D_eff second."""
 
+FALL = 1e-8
+"""Fall of r . M r after which the residual is taken anew: float32 vectors of a start far above the end would lose what is left."""
+
 
 class Solution:
     """Concentrations of one direction, and what is known about their error.
@@ -43,15 +46,42 @@ class Solution:
         if not keep_phases:
             problem.phases = np.empty((0, 0, 0), np.uint8)
         self.iterations, self.smallest = 0, math.inf
-        self.fewest = 3 if len(problem.conductances.table) <= 3 else 5
+        kinds = len(problem.conductances.table)
+        self.fewest = 3 if kinds <= 3 else 5 if kinds <= 16 else 10
+        self.lowest = math.inf
         self.length, self.first = problem.blocks.extents[0], problem.blocks.start[0]
         self.c = system.vector(np.float64)
         profile = (np.arange(self.first - 1, problem.blocks.stop[0] + 1) + 0.5) / self.length
         self.low_plate, self.high_plate = 0.0, 1.0
         system.boxed(self.c)[...] = profile[:, None, None]
         self._plates(self.c)
+        self._start_from_planes(profile)
         self.r, self.p, self.q = (system.vector() for _ in range(3))
         self.scale = 1.0
+
+    def _start_from_planes(self, profile: NDArray[np.float64]) -> None:
+        """Set the concentrations to those of planes in series, each as good as all of its faces: exact for layers."""
+        system, c_even = self.system, self.system.z.view(np.float64)
+        boxed = system.boxed(c_even)
+        boxed[...] = profile[:, None, None]
+        self._plates(c_even)
+        flux = self._flux_of(c_even)[1]
+        step = np.full(self.length + 1, 1 / self.length)
+        step[0] = step[-1] = 0.5 / self.length
+        resistance = step / flux
+        whole = np.cumsum(resistance / resistance.sum())
+        inner = np.concatenate([[0.0], whole])[self.first : self.first + system.shape[0] + 2]
+        system.boxed(self.c)[...] = inner[:, None, None]
+        self._plates(self.c)
+        system.z[...] = 0
+
+    def _flux_of(self, c_even: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return the dissipated energy and the flux through each plane of faces, of all ranks."""
+        flux, whole = np.zeros(self.system.shape[0] + 1), np.zeros(self.length + 1)
+        energy = kernels().energy_and_flux(self.system.grid, self.c.ctypes.data, c_even.ctypes.data, flux.ctypes.data)
+        whole[self.first : self.first + len(flux)] += flux
+        self.system.blocks.total_in_place(whole)
+        return self.system.blocks.total(energy)[0], whole
 
     def _plates(self, vector: NDArray[np.float64]) -> None:
         boxed = self.system.boxed(vector)
@@ -73,14 +103,11 @@ class Solution:
         """Recompute residual, energy and fluxes from the concentrations, and z = r over the diagonal."""
         system, library = self.system, kernels()
         c_even = self.even()
-        flux = np.zeros(system.shape[0] + 1)
-        energy = library.energy_and_flux(system.grid, self.c.ctypes.data, c_even.ctypes.data, flux.ctypes.data)
-        squares = library.residual_odd(system.grid, self.c.ctypes.data, c_even.ctypes.data, self.scale, self.r.ctypes.data)
-        whole = np.zeros(self.length + 1)
-        whole[self.first : self.first + len(flux)] += flux
-        system.blocks.total_in_place(whole)
-        self.energy, squares = system.blocks.total(energy, squares)
-        self.flux, self.flux_spread = whole, float(np.ptp(whole)) / self.energy
+        self.energy, self.flux = self._flux_of(c_even)
+        self.lowest, self.flux_spread = min(self.energy, self.lowest), float(np.ptp(self.flux)) / self.energy
+        squares = system.blocks.total(
+            library.residual_odd(system.grid, self.c.ctypes.data, c_even.ctypes.data, self.scale, self.r.ctypes.data)
+        )[0]
         self.relative_residual = math.sqrt(squares) * self.length / self.energy
         system.z[...] = 0
         library.first_odd(system.grid, self.r.ctypes.data, system.z_odd.ctypes.data)
@@ -99,11 +126,12 @@ class Solution:
             error = self._error(gamma, self.energy)
             self.error_estimate = error + ROUNDING
             balanced = self.flux_spread <= BALANCE * math.sqrt(self.tolerance)
-            if (self.error_estimate <= self.tolerance and balanced and self.iterations) or error < 1e-14:
+            believed = self.iterations > 0 or error <= 1e-2 * self.tolerance
+            if 0 <= error and ((self.error_estimate <= self.tolerance and balanced and believed) or error < 1e-14):
                 return
             stalled = stalled + 1 if error > 0.5 * before else 0
             before = min(error, before)
-            if self.iterations >= self.max_iterations or stalled > 3 or not math.isfinite(error):
+            if self.iterations >= self.max_iterations or stalled > 3 or not 0 <= error < math.inf:
                 self._give_up()
             if error <= self.tolerance:
                 target *= 0.1
@@ -113,7 +141,7 @@ class Solution:
         to = self.problem.to_diffusivity
         raise ConvergenceError(
             f"after {self.iterations} iterations D_eff / D_0 is known to an estimated {self.error_estimate:.1e}, asked for "
-            f"{self.tolerance:.1e}; it is at most {self.energy * to:.9g}, fluxes lie between {self.flux.min() * to:.9g} and "
+            f"{self.tolerance:.1e}; it is at most {self.lowest * to:.9g}, fluxes lie between {self.flux.min() * to:.9g} and "
             f"{self.flux.max() * to:.9g}",
             hint="allow more iterations or a larger tolerance; phases of extreme contrast can be set to 0",
         )
@@ -130,9 +158,11 @@ class Solution:
         beside: list[float] = []
         while self.iterations < self.max_iterations:
             curvature = system.blocks.total(library.turn(grid, odd, even, p, q, beta))[0]
-            if not curvature > 0:
+            if not (curvature > 0 and gamma > 0):
                 break
             alpha = gamma / curvature
+            if not 0 < alpha < math.inf:
+                break
             library.advance(grid, alpha, 1 / self.scale, p, q, c, r, odd)
             self.iterations += 1
             energy -= alpha * gamma / self.scale**2
@@ -140,7 +170,7 @@ class Solution:
             following = system.precondition(self.r)
             self.smallest = min(self.smallest, _smallest_eigenvalue(diagonal, beside))
             enough = len(diagonal) >= self.fewest and self._error(following, energy) <= 0.7 * target
-            if enough or not following > 1e-11 * gamma_first:
+            if enough or not following > FALL * gamma_first:
                 gamma = following
                 break
             beta, alpha_before, gamma = following / gamma, alpha, following

@@ -11,6 +11,8 @@ from .kernels import LevelArrays, address, extents, kernels, view
 
 STRONG = 0.08
 """Coupling, relative to the best of either node, from which voxels or nodes may share an aggregate."""
+SHRUNK = 0.6
+"""As in _hierarchy.h, where its meaning is told."""
 FEW = 2000
 """Nodes of a coarse level below which every rank holds all of it."""
 
@@ -341,7 +343,7 @@ class _Shared:
         nodes = blocks.total(n)[0]
         count = library.level_parts(self.pointer, STRONG, address(self.parent), address(block))
         total = blocks.total(count)[0]
-        self.matched, least = total > 0.6 * nodes, 0.25
+        self.matched, least = total > SHRUNK * nodes, 0.25
         while self.matched:  # as level_group of _hierarchy.h
             count = library.level_pairs(self.pointer, least, address(self.parent), address(block))
             total = blocks.total(count)[0]
@@ -359,10 +361,10 @@ class _Shared:
         coarse = library.level_new()
         if not coarse or not library.level_join(self.pointer, address(self.parent), address(block), count, ids.size, coarse):
             raise MemoryError("no room for the coarse levels")
-        if self.matched:  # blocks of one node may lie apart, so that the way inside it has no meaning
+        sizes = blocks.total(int(self.start[-1]) + n, int(view(coarse.contents.start, (count + 1,), np.int32)[-1]) + count)
+        self.twice = sizes[1] < SHRUNK * sizes[0]
+        if self.matched or not self.twice:
             view(coarse.contents.inside, (count + ids.size + 1, 3), np.float32)[...] = 0
         halo = _ready(coarse, ids, blocks)
-        sizes = blocks.total(int(self.start[-1]) + n, view(coarse.contents.start, (count + 1,), np.int32)[-1] + count)
-        self.twice = sizes[1] < 0.4 * sizes[0]
         self.next_b, self.next_x = np.zeros(count + 1, np.float32), np.zeros(count + ids.size + 1, np.float32)
         return coarse, ids, halo

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from .volume import Problem, Volume
 
 AXIS_NAMES = ("z", "y", "x")
 SIDES = ("no-flux", "periodic")
+MOST_DIFFUSIVITIES = 250
 
 
 @dataclass(frozen=True)
@@ -211,15 +211,15 @@ def directions(
                     + (", ..." if len(volume.labels) > 12 else ""),
                     hint="name labels of the volume; an image of grey values must be segmented first",
                 )
-        problem = Problem(volume, direction, wraps)
+        problem = Problem(volume, direction, wraps, last=axis == axes[-1])
         facts: dict[str, Any] = {
             "conducting_fraction": volume.n_conducting / volume.size,
             "connected_fraction": problem.n_connected / volume.size,
             "ranks": volume.blocks.size,
             "axis": axis,
-            "sides": MappingProxyType({AXIS_NAMES[a]: SIDES[wrap] for a, wrap in enumerate(asked) if a != direction}),
+            "sides": {AXIS_NAMES[a]: SIDES[wrap] for a, wrap in enumerate(asked) if a != direction},
             "shape": tuple(int(n) for n in labels.shape),
-            "diffusivities": MappingProxyType({int(k): float(v) for k, v in sorted(diffusivities.items())}),
+            "diffusivities": {int(k): float(v) for k, v in sorted(diffusivities.items())},
             "tolerance": tolerance,
         }
         if not problem.n_connected:
@@ -290,6 +290,11 @@ def _checked(
         table[int(label)] = value
     if not table.any():
         raise SettingsError("no label conducts: every diffusivity is 0", hint="name a conducting label, e.g. 0=1")
+    if len(np.unique(table[table > 0])) > MOST_DIFFUSIVITIES:
+        raise SettingsError(
+            f"there are {len(np.unique(table[table > 0]))} different diffusivities; expected at most {MOST_DIFFUSIVITIES}",
+            hint="round them, so that some labels share one",
+        )
     if (table[table > 0] < 1e-12 * table.max()).any():
         raise SettingsError(
             f"diffusivities range from {table[table > 0].min():g} to {table.max():g}; expected ratios down to 1e-12",

@@ -57,10 +57,13 @@ class Volume:
 
 
 class Problem:
-    """One direction of a volume: the phases that are joined to both ends, the direction's axis first."""
+    """One direction of a volume: the phases that are joined to both ends, the direction's axis first.
 
-    def __init__(self, volume: Volume, direction: int, wraps: tuple[bool, ...]) -> None:
-        kept = volume.phases.copy()
+    ``last`` says that the volume is not asked for again, so that its own phases may be taken.
+    """
+
+    def __init__(self, volume: Volume, direction: int, wraps: tuple[bool, ...], *, last: bool = False) -> None:
+        kept = volume.phases if last else volume.phases.copy()
         self.n_connected = volume.percolation.keep(kept, direction, wraps)
         order = ORDERS[direction]
         self.direction, self.order, self.conductances = direction, order, volume.conductances
