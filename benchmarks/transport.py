@@ -4,9 +4,9 @@ Run: python benchmarks/transport.py [--volumes NAME ...] [--peers NAME ...] [--r
 and: python benchmarks/transport.py --scaling [--sizes 100 200 400] [--ranks 1 2]
 
 Every solve runs in a process of its own on one thread, warmed up on a small volume first; solvers take turns. CPU and wall time are the
-best of the repeats, set-up included; bytes per voxel are the growth of the process's peak memory over the solve. Errors are relative,
-of D_eff, against our own solution at tolerance 1e-6 where the convention is ours, which another solver checks at 1e-10 where the volume
-is small enough; of a peer with another convention the deviation is shown, which is no error.
+best of the repeats, set-up included (of PyAMG and PETSc also the assembly of the matrix); bytes per voxel are the growth of the process's peak
+memory over the solve. Errors are relative, of D_eff, against our own solution at tolerance 1e-6 where the convention is ours; PyAMG and PETSc at tight
+tolerances check that one. Of a peer with another convention the deviation is shown, which is no error.
 """
 
 import argparse

@@ -46,6 +46,28 @@ def test_layers_in_series_and_in_parallel(axis, ratio):
         assert parallel == pytest.approx(1 - share + share * ratio, rel=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(100, 1, 1), (200, 20, 20), (400, 4, 4), (1000, 4, 4)])
+@pytest.mark.parametrize("ratio", [1e-2, 1e-4, 1e-6])
+def test_many_layers(shape, ratio):
+    layers = np.random.default_rng(1).random(shape[0]) < 0.5
+    labels = np.broadcast_to(layers[:, None, None], shape).astype(np.uint8)
+    expected = 1 / (1 - layers.mean() + layers.mean() / ratio)
+    assert tortuosity(labels, {0: 1.0, 1: ratio}).relative_diffusivity == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_narrow_channels(seed):
+    random = np.random.default_rng(seed)
+    shape = (int(random.integers(60, 500)), int(random.integers(1, 5)), int(random.integers(2, 5)))
+    diffusivities = {0: 1.0, 1: float(10 ** random.uniform(-3.3, -1))}
+    labels = (random.random(shape) < random.uniform(0.5, 0.9)).astype(np.uint8)
+    expected = reference_diffusivity(labels, diffusivities)
+    for tolerance in (1e-4, 1e-6):
+        result = tortuosity(labels, diffusivities, tolerance=tolerance)
+        assert result.relative_diffusivity == pytest.approx(expected, rel=tolerance)
+        assert abs(result.relative_diffusivity / expected - 1) <= 3 * result.error_estimate
+
+
 def test_straight_pore_reports_share_over_diffusivity():
     labels = np.ones((6, 5, 5), np.uint8)
     labels[:, 2, 1:3] = 0

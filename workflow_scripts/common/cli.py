@@ -16,6 +16,7 @@ OSERROR_HINTS = {
     errno.ENOENT: "check the name, and that it is given relative to the folder in which the command runs",
     errno.ENOTDIR: "check the name: something on the way to it is no folder",
     errno.EISDIR: "a folder is there; name a file",
+    errno.EBUSY: "a folder is there, or the file is in use; name another file",
     errno.EACCES: RIGHTS,
     errno.EPERM: RIGHTS,
     errno.EROFS: "the file system is read-only; name a place that can be written",

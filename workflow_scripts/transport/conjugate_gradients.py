@@ -127,7 +127,7 @@ class Solution:
             self.error_estimate = error + ROUNDING
             balanced = self.flux_spread <= BALANCE * math.sqrt(self.tolerance)
             believed = self.iterations > 0 or error <= 1e-2 * self.tolerance
-            if 0 <= error and ((self.error_estimate <= self.tolerance and balanced and believed) or error < 1e-14):
+            if error >= 0 and ((self.error_estimate <= self.tolerance and balanced and believed) or error < 1e-14):
                 return
             stalled = stalled + 1 if error > 0.5 * before else 0
             before = min(error, before)

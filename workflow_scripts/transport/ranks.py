@@ -38,7 +38,8 @@ def world(promised: int | None = None) -> Any:
         if expected in (None, 1):
             return None
         raise DeviceError(
-            f"{expected} ranks were promised ({name}), but MPI cannot be loaded ({error})", hint="install mpi4py and an MPI library"
+            f"{expected} ranks were promised ({name}), but MPI cannot be loaded ({error})",
+            hint="install mpi4py and an MPI library",
         ) from error
     found = MPI.COMM_WORLD.size
     if expected is not None and found != expected:

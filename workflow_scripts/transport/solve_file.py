@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--sides", choices=SIDES, default="no-flux", help="sides of the lateral axes")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest estimated relative error of D_eff (no unit)")
+    parser.add_argument("--max-iterations", type=int, default=500, help="iterations after which a solve is an error")
     parser.add_argument("--output", default=None, help="record (JSON); standard output if left out")
     parser.add_argument(
         "--fields", default=None, help="concentration, local flux and profile per axis (.zarr.zip), for napari and ParaView"
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             axes=AXIS_NAMES if options.axis == "all" else (options.axis,),
             sides=options.sides,
             tolerance=options.tolerance,
+            max_iterations=options.max_iterations,
             communicator=communicator,
             fields=options.fields is not None,
             every_label=True,

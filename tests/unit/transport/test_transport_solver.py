@@ -1,5 +1,7 @@
 """What the solver promises about its input, blocked volumes and its result."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,18 @@ def test_blocked_volume_is_a_result():
     assert result.conducting_fraction == pytest.approx(2 / 3)
     assert result.connected_fraction == 0
     assert tortuosity(labels, {0: 1.0}, axis="y").percolates
+
+
+def test_results_travel_between_processes():
+    result = tortuosity(OPEN, {0: 1.0}, sides={"y": "periodic"})
+    assert pickle.loads(pickle.dumps(result)) == result
+
+
+def test_too_many_diffusivities_are_refused():
+    with pytest.raises(SettingsError, match="255 different diffusivities; expected at most 250"):
+        tortuosity(OPEN, {label: 1.0 + label for label in range(255)})
+    labels = np.arange(250, dtype=np.uint8).reshape(10, 5, 5)
+    assert tortuosity(labels, {label: 1.0 + label for label in range(250)}).percolates
 
 
 def test_diagonal_neighbours_do_not_conduct():
