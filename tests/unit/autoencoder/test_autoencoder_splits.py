@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from workflow_scripts.autoencoder.splits import shared_slices, split_mini_volumes
@@ -7,7 +7,8 @@ from workflow_scripts.common.errors import ContractError, SettingsError
 from workflow_scripts.tomography.mini_volumes import list_origins
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
+@example(lengths=[40, 40], window=2, stride=2, straddle=True, seed=16)  # windows that end where the samples do: none straddles
 @given(
     lengths=st.lists(st.integers(40, 90), min_size=1, max_size=3),
     window=st.integers(1, 8),
@@ -20,11 +21,12 @@ def test_blocks_never_share_a_slice_and_keep_a_window_between(lengths, window, s
     assume(len(origins) >= 30)
     split = split_mini_volumes(origins, "blocks", 0.15, seed)
     assert not split.leaking
+    one_stack = any(origin.sample != origin.last_sample for origin in origins)
     held = [origins[i] for i in split.indices("validation")]
     for index in split.indices("train"):
         origin = origins[index]
         for other in held:
-            if straddle or other.sample == origin.sample:
+            if one_stack or other.sample == origin.sample:
                 apart = max(origin.stack_start - other.stack_start, other.stack_start - origin.stack_start) - window
                 assert apart >= window
 
