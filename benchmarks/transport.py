@@ -325,7 +325,7 @@ open("/proc/self/clear_refs", "w").write("5")
 read = lambda key: next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) * 1024
 before, cpu, wall = read("VmRSS"), time.process_time(), time.perf_counter()
 result = tortuosity(labels, {0: 1.0}, communicator=communicator)
-mine = (time.process_time() - cpu, time.perf_counter() - wall, read("VmHWM") - before, read("RssAnon"))
+mine = (time.process_time() - cpu, time.perf_counter() - wall, read("VmHWM") - before)
 every = [mine] if communicator is None else communicator.gather(mine)
 if every:
     print(json.dumps([max(x[0] for x in every), max(x[1] for x in every), max(x[2] for x in every), result.iterations, result.relative_diffusivity]))

@@ -20,7 +20,9 @@ ROUNDING = 1.2e-7
 """Relative error of D_eff from conductances held in float32: it cannot exceed that of any one of them."""
 BALANCE = 4.0
 """Largest flux_spread over the square root of the tolerance: fluxes are first order in the error of the field, D_eff second."""
-
+FEWEST = {3: 3, 16: 5, 65536: 10}
+"""Iterations before an estimate is believed, by how many kinds of conductances there are at most (0 and the plates' among them): more
+phases can hide more modes."""
 FALL = 1e-8
 """Fall of r . M r after which the residual is taken anew: float32 vectors of a start far above the end would lose what is left."""
 
@@ -46,13 +48,11 @@ class Solution:
         if not keep_phases:
             problem.phases = np.empty((0, 0, 0), np.uint8)
         self.iterations, self.smallest = 0, math.inf
-        kinds = len(problem.conductances.table)
-        self.fewest = 3 if kinds <= 3 else 5 if kinds <= 16 else 10
+        self.fewest = next(many for kinds, many in FEWEST.items() if len(problem.conductances.table) <= kinds)
         self.lowest = math.inf
         self.length, self.first = problem.blocks.extents[0], problem.blocks.start[0]
         self.c = system.vector(np.float64)
         profile = (np.arange(self.first - 1, problem.blocks.stop[0] + 1) + 0.5) / self.length
-        self.low_plate, self.high_plate = 0.0, 1.0
         system.boxed(self.c)[...] = profile[:, None, None]
         self._plates(self.c)
         self._start_from_planes(profile)
@@ -86,9 +86,9 @@ class Solution:
     def _plates(self, vector: NDArray[np.float64]) -> None:
         boxed = self.system.boxed(vector)
         if self.system.has_low:
-            boxed[0] = self.low_plate
+            boxed[0] = 0
         if self.system.has_high:
-            boxed[-1] = self.high_plate
+            boxed[-1] = 1
 
     def even(self) -> NDArray[np.float64]:
         """Return the even concentrations in balance with the odd ones; they take the place of z until it is made again."""
