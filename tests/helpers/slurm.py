@@ -1,0 +1,290 @@
+"""A real SLURM on one machine for tests: two nodes with two cores and two GPUs each; the GPUs are empty files.
+
+Needs root and the Debian packages ``slurmctld slurmd slurm-client munge``; no systemd. From the repository's top:
+
+    python -m tests.helpers.slurm install     # apt-get, where something is missing
+    python -m tests.helpers.slurm start       # waits until both nodes are idle
+    python -m tests.helpers.slurm status
+    python -m tests.helpers.slurm stop
+
+The configuration goes to ``/etc/slurm``, where programs look for it by themselves. One that somebody else wrote there is never touched.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workflow_scripts.common.processes import process_start
+
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+REQUIRED = "CALANDRIA_TEST_CLUSTER"  # set in CI: what is missing is an error, not a reason to skip
+CONFIGURATION = Path("/etc/slurm")
+STATE = Path("/var/lib/calandria_test_slurm")
+MARK = "# Written by tests/helpers/slurm.py of Calandria; a SLURM for tests only.\n"
+NODES = ("n1", "n2")
+CORES, GPUS = 2, 2
+PORTS = {"slurmctld": 16817, "n1": 16821, "n2": 16822}
+# Memory is stated, not there: rules ask for what a study at full scale needs. Requeued jobs wait for cred_expire, 120 s by default.
+SLURM_CONF = """
+ClusterName=calandria_test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={slurmctld}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=cred_expire=15
+StateSaveLocation={state}/controller
+SlurmctldPidFile={state}/slurmctld.run
+SlurmctldLogFile={state}/slurmctld.log
+SlurmdSpoolDir={state}/%n
+SlurmdPidFile={state}/%n.run
+SlurmdLogFile={state}/%n.log
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1000
+GresTypes=gpu
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=5,sched_min_interval=200000,batch_sched_delay=1
+JobRequeue=1
+ReturnToService=2
+SlurmdTimeout=600
+SlurmctldTimeout=600
+MessageTimeout=60
+MinJobAge=300
+KillWait=10
+MaxArraySize=1001
+"""
+
+
+def unavailable() -> str | None:
+    """Return why this machine's SLURM for tests cannot be used, None if it can."""
+    for program in ("slurmctld", "slurmd", "sbatch", "squeue", "munged"):
+        if which(program) is None:
+            return f"{program} is not installed (python -m tests.helpers.slurm install)"
+    if not (CONFIGURATION / "slurm.conf").exists() or not is_ours():
+        return "the SLURM for tests is not set up (python -m tests.helpers.slurm start)"
+    missing = [node for node, state in node_states().items() if state not in ("IDLE", "MIXED", "ALLOCATED")]
+    return f"nodes {missing} of the SLURM for tests do not answer" if missing else None
+
+
+def require() -> None:
+    """Skip a test that needs SLURM where there is none; in CI that is an error."""
+    reason = unavailable()
+    if reason is not None and os.environ.get(REQUIRED):
+        raise RuntimeError(f"{reason}; {REQUIRED} is set, so this may not be skipped")
+    if reason is not None:
+        pytest.skip(f"no SLURM: {reason}")
+
+
+def which(program: str) -> str | None:
+    """Return a program's path; daemons lie where only root's PATH leads."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def is_ours() -> bool:
+    """Return whether the machine's configuration was written by this program."""
+    path = CONFIGURATION / "slurm.conf"
+    return not path.exists() or path.read_text().startswith(MARK)
+
+
+def node_states() -> dict[str, str]:
+    """Return the state of each node without flags; ``UNKNOWN`` where the controller does not answer."""
+    told = subprocess.run(["sinfo", "-h", "-N", "-o", "%N %T"], capture_output=True, text=True, check=False, timeout=120).stdout
+    found = dict(line.split() for line in told.splitlines())
+    return {node: found.get(node, "unknown").rstrip("*~#!%$@^-+").upper() for node in NODES}
+
+
+def install() -> None:
+    """Install the missing Debian packages; says what it does."""
+    missing = [name for name in PACKAGES if not _installed(name)]
+    if not missing:
+        print(f"SLURM for tests: {', '.join(PACKAGES)} are installed")
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.exit(
+            f"error: {', '.join(missing)} are not installed\nhint: this needs Debian's apt-get and root; `make test` skips what needs SLURM"
+        )
+    print(f"SLURM for tests: installing {' '.join(missing)} by apt-get", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-q"], check=True, env=environment, stdout=subprocess.DEVNULL)
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def _installed(package: str) -> bool:
+    command = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout == "installed"
+    return False
+
+
+def start() -> None:
+    """Start what does not run yet and wait until both nodes can take jobs."""
+    if os.geteuid() != 0:
+        sys.exit("error: the SLURM for tests starts daemons, which needs root\nhint: `make test` skips what needs SLURM")
+    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if which(name) is None]
+    if missing:
+        sys.exit(f"error: {', '.join(missing)} are not installed\nhint: python -m tests.helpers.slurm install")
+    if not is_ours():
+        sys.exit(f"error: {CONFIGURATION}/slurm.conf belongs to another SLURM\nhint: run the tests on a machine without one")
+    _configure()
+    _start_munge()
+    _start("slurmctld", [which("slurmctld"), "-D", "-i"])
+    for node in NODES:
+        _start(node, [which("slurmd"), "-D", "-N", node])
+    deadline = time.monotonic() + 120
+    while (reason := unavailable()) is not None:
+        if time.monotonic() > deadline:
+            logs = "\n".join(f"{path}: {path.read_text()[-800:]}" for path in STATE.glob("*.log"))
+            sys.exit(f"error: the SLURM for tests did not start: {reason}\nhint: read its logs\n{logs}")
+        if "do not answer" in reason and time.monotonic() > deadline - 110:
+            for node, state in node_states().items():
+                if state in ("DOWN", "DRAINED", "DRAINING"):
+                    _scontrol("update", f"NodeName={node}", "State=RESUME")
+        time.sleep(0.5)
+
+
+def _configure() -> None:
+    """Write the configuration and what it names."""
+    STATE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for name in ("controller", *NODES):
+        (STATE / name).mkdir(exist_ok=True)
+    for number in range(GPUS):
+        (STATE / f"gpu{number}").touch()
+    host = socket.gethostname().split(".")[0]
+    lines = [
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={PORTS[node]} Sockets=1 CoresPerSocket={CORES} "
+        f"ThreadsPerCore=1 RealMemory=200000 Gres=gpu:fake:{GPUS}\n"
+        for node in NODES
+    ]
+    partition = f"PartitionName=main Nodes={','.join(NODES)} Default=YES MaxTime=INFINITE State=UP\n"
+    text = SLURM_CONF.format(host=host, state=STATE, **PORTS)
+    CONFIGURATION.mkdir(parents=True, exist_ok=True)
+    (CONFIGURATION / "slurm.conf").write_text(MARK + text + "".join(lines) + partition)
+    gres = [f"NodeName={node} Name=gpu Type=fake File={STATE}/gpu[0-{GPUS - 1}]\n" for node in NODES]
+    (CONFIGURATION / "gres.conf").write_text(MARK + "".join(gres))
+    (CONFIGURATION / "cgroup.conf").write_text(MARK + "CgroupPlugin=cgroup/v1\n")
+
+
+def _start_munge() -> None:
+    """Start the authentication service, which wants a folder and a user of its own."""
+    if subprocess.run(["munge", "-n"], capture_output=True, check=False).returncode == 0:
+        return
+    for folder in ("/run/munge", "/var/log/munge", "/var/lib/munge"):
+        Path(folder).mkdir(mode=0o755, parents=True, exist_ok=True)
+        shutil.chown(folder, "munge", "munge")
+    subprocess.run(["runuser", "-u", "munge", "--", which("munged"), "--force"], check=True)
+    pid = int(Path("/run/munge/munged.pid").read_text())
+    _note("munged", pid)
+
+
+def _start(name: str, command: list) -> None:
+    """Start a daemon in a session of its own, unless it runs."""
+    if name in running():
+        return
+    with open(STATE / f"{name}.out", "ab") as said:
+        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, cwd="/")
+    _note(name, daemon.pid)
+
+
+def _note(name: str, pid: int) -> None:
+    (STATE / f"{name}.process").write_text(json.dumps([pid, process_start(pid)]))
+
+
+def running() -> dict[str, int]:
+    """Return the process numbers of the daemons that were started here and live."""
+    found = {}
+    for path in STATE.glob("*.process"):
+        pid, started = json.loads(path.read_text())
+        if process_start(pid) == started is not None:
+            found[path.stem] = pid
+    return found
+
+
+def stop() -> None:
+    """Cancel all jobs and end the daemons that were started here; the state is forgotten."""
+    if not is_ours():
+        sys.exit(f"error: {CONFIGURATION}/slurm.conf belongs to another SLURM")
+    if "slurmctld" in running():
+        with contextlib.suppress(subprocess.SubprocessError, FileNotFoundError):
+            told = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, timeout=30, check=False).stdout
+            if told.split():
+                subprocess.run(["scancel", "--full", *set(told.split())], timeout=30, check=False)
+            deadline = time.monotonic() + 30
+            while subprocess.run(["squeue", "-h"], capture_output=True, text=True, timeout=30, check=False).stdout:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.5)
+    alive = running()
+    for name in (*NODES, "slurmctld", "munged"):
+        if name in alive:
+            end_process(name)
+    for name in ("slurm.conf", "gres.conf", "cgroup.conf"):
+        (CONFIGURATION / name).unlink(missing_ok=True)
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
+def end_process(name: str, number: int = signal.SIGTERM) -> None:
+    """End a daemon of ours and wait for it."""
+    pid, started = json.loads((STATE / f"{name}.process").read_text())
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    deadline = time.monotonic() + 30
+    while process_start(pid) == started and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if process_start(pid) == started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def restart(name: str) -> None:
+    """Start a daemon (``slurmctld``, ``n1``, ``n2``) again after it was ended; jobs and their numbers are kept."""
+    _start(name, [which("slurmctld"), "-D", "-i"] if name == "slurmctld" else [which("slurmd"), "-D", "-N", name])
+
+
+def set_node(node: str, state: str) -> None:
+    """Set a node ``down`` or ``resume`` it, as an administrator does."""
+    _scontrol("update", f"NodeName={node}", f"State={state}", "Reason=test")
+
+
+def _scontrol(*words: str) -> str:
+    return subprocess.run(["scontrol", *words], capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def jobs(*options: str, columns: str = "%i %T %j") -> list[list[str]]:
+    """Return the rows that ``squeue`` tells of all jobs that it knows."""
+    command = ["squeue", "-h", "-r", "-o", columns, *options]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    return [line.split(maxsplit=columns.count("%") - 1) for line in told.splitlines()]
+
+
+def main() -> None:
+    """Do what the command line says."""
+    word = sys.argv[1] if len(sys.argv) == 2 else "help"
+    if word in ("install", "start", "stop"):
+        {"install": install, "start": start, "stop": stop}[word]()
+    elif word != "status":
+        sys.exit(__doc__)
+    if word != "install":
+        print(
+            f"SLURM for tests: {'stopped' if word == 'stop' else unavailable() or f'runs; nodes {node_states()}, daemons {running()}'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
