@@ -1,7 +1,8 @@
-"""Write envs/<software>.lock and envs/<software>.yaml from the environment that runs this program.
+"""Write envs/<software>.lock, envs/<software>.yaml and the definitions in containers/ from the environment that runs this program.
 
 One lock per software set (an extra of pyproject.toml plus the package's own dependencies): every package that the set
-needs, direct or not, with the exact version that is installed here. Usage, from the repository's top:
+needs, direct or not, with the exact version that is installed here. The sets that rules use get an image: its two definitions
+are the templates in containers/ with the set's name. Usage, from the repository's top:
 
     .venv/bin/python envs/write_locks.py            # after changing pyproject.toml and installing
     .venv/bin/python envs/write_locks.py --check    # says whether the files are as they would be written
@@ -19,6 +20,9 @@ from packaging.utils import canonicalize_name
 TOP = Path(__file__).resolve().parent.parent
 # CUDA parts come with torch on machines that have them; torch pins those itself.
 LEFT_TO_TORCH = ("nvidia-", "triton", "cuda-")
+WITHOUT_IMAGE = ("development",)
+# The base of images where no other is named; the digest is that of the index of all architectures.
+BASE = "python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1"
 
 
 def closure(roots: list[str]) -> dict[str, str]:
@@ -45,7 +49,7 @@ def closure(roots: list[str]) -> dict[str, str]:
 
 
 def lock_files() -> dict[Path, str]:
-    """Return the path and text of every lock and of the conda file with the same pins (Snakemake installs a copy of it elsewhere)."""
+    """Return the path and text of every lock, its conda file (Snakemake installs a copy of it elsewhere) and its containers."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     files = {}
     for software, wanted in project["optional-dependencies"].items():
@@ -58,6 +62,14 @@ def lock_files() -> dict[Path, str]:
             f"name: calandria-{software}\nchannels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n"
             + "".join(f"      - {pin}\n" for pin in pinned)
         )
+        if software in WITHOUT_IMAGE:
+            continue
+        for kind in ("Containerfile", "def"):
+            text = (TOP / f"containers/template.{kind}").read_text()
+            words = {"SOFTWARE": software, "BASE": BASE, "VERSION": project["version"], "LICENCE": project["license"]}
+            for word, value in words.items():
+                text = text.replace(f"@{word}@", value)
+            files[TOP / f"containers/{software}.{kind}"] = text
     return files
 
 
