@@ -6,10 +6,10 @@ from pathlib import Path
 
 from workflow_scripts.common.cli import failures, prefer_own_programs
 from workflow_scripts.common.errors import CalandriaError
-from workflow_scripts.common.files import lock_folder
 from workflow_scripts.common.processes import name_workflow
 from workflow_scripts.common.provenance import stage_version
 from workflow_scripts.common.records import read_table
+from workflow_scripts.common.runs import guard_runs
 from workflow_scripts.common.study import STAGES, read_study
 
 PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
@@ -34,18 +34,12 @@ pathvars:
     benchmarks=f"results/{STUDY.settings.name}/benchmarks",
 
 
-# Snakemake's own lock outlives a kill, so the profile turns it off; this one ends with the process. Dry runs take none.
-onstart:
-    global LOCK  # a closed file holds no lock
-    try:
-        LOCK = lock_folder(f"results/{STUDY.settings.name}")
-    except CalandriaError as error:
-        sys.exit(f"error: {error.message}\nhint: {error.hint}")
+# Snakemake's own lock outlives a kill, so the profiles turn it off; this one ends with the process. Dry runs take none.
+RUN = guard_runs(workflow, f"results/{STUDY.settings.name}")
 
 
 onerror:
-    since = os.stat(LOCK.name).st_mtime
-    for words in failures(f"logs/{STUDY.settings.name}", since):
+    for words in failures(f"logs/{STUDY.settings.name}", RUN.started):
         print(words, file=sys.stderr)
 
 

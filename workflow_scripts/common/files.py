@@ -67,8 +67,10 @@ def read_text(path: str | os.PathLike, what: str = "file") -> str:
         ) from error
 
 
-def lock_folder(folder: str | os.PathLike) -> IO[str]:
+def lock_folder(folder: str | os.PathLike, token: str = "") -> IO[str]:
     """Lock a folder against other processes; the lock ends when the returned file is closed or the process ends, however it ends.
+
+    The file tells the holder in its first line and ``token`` in its second one.
 
     Raises InputFileError when another process holds the lock; warns where the file system knows no locks.
     """
@@ -79,7 +81,7 @@ def lock_folder(folder: str | os.PathLike) -> IO[str]:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         held.seek(0)
-        holder = held.read().strip() or "another process"
+        holder = held.readline().strip() or "another process"
         held.close()
         raise InputFileError(
             f"folder {str(folder)!r} is being worked on by {holder}",
@@ -88,6 +90,6 @@ def lock_folder(folder: str | os.PathLike) -> IO[str]:
     except OSError as error:
         warnings.warn(f"{str(folder)!r} cannot be locked ({error.strerror}); start no second run in it", stacklevel=2)
     held.truncate(0)
-    held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    held.write(f"process {os.getpid()} on {socket.gethostname()}\n" + (f"{token}\n" if token else ""))
     held.flush()
     return held
