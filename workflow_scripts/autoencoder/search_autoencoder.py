@@ -5,10 +5,9 @@ Mini-volumes are listed anew for each trial's window and stride.
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..common.cli import program, run
-from ..search.controller import run_search
+from ..search.options import add_search_options, run_as_asked
 from ..search.study import SearchDefinition
 from ..tomography.list_mini_volumes import named_paths
 from .options import SPLIT_HELP, add_settings, add_volumes
@@ -26,11 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--slice-axis", choices=["z", "y", "x"], default="z", help="axis along which slices follow each other; z is the thickness"
     )
-    parser.add_argument("--directory", required=True, help="scratch folder of the study; keep it to go on with it")
-    parser.add_argument("--output-trials", required=True, help="table (CSV) of trials; value is the mean squared error per voxel")
-    parser.add_argument("--output-best", required=True, help="record (JSON) of the best trial, for train_autoencoder --best")
-    parser.add_argument("--output-importance", required=True, help="PNG: importance of the parameters, history of the search")
-    parser.add_argument("--workers", type=int, help="processes on this machine; by default as the settings say")
+    add_search_options(parser)
     options = parser.parse_args(arguments)
 
     settings = AutoencoderSettings.from_slice(options.settings)
@@ -51,14 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=settings.training.device,
         value_name="mean squared error of the validation mini-volumes",
     )
-    run_search(
-        Path(options.directory),
-        definition,
-        workers=options.workers or settings.search.workers,
-        trials_path=Path(options.output_trials),
-        best_path=Path(options.output_best),
-        importance_path=Path(options.output_importance),
-    )
+    run_as_asked(options, definition)
 
 
 if __name__ == "__main__":

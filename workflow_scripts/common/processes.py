@@ -1,11 +1,13 @@
 """Processes of this machine: whether one still lives, and ending together with the workflow that started us."""
 
+import contextlib
 import functools
 import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 WORKFLOW = "CALANDRIA_WORKFLOW"
@@ -43,12 +45,23 @@ def name_workflow() -> None:
     os.environ[WORKFLOW] = f"{os.getpid()} {process_start(os.getpid())} {machine_name()}"
 
 
-def end_with_workflow() -> None:
-    """Interrupt this process when the workflow that started it is killed, so that the next run does not meet its orphans."""
+def _workflow() -> tuple[int, str] | None:
+    """Return process number and start of the workflow that started us; None without one, and where a container may not see it."""
     pid, _, rest = os.environ.get(WORKFLOW, "").partition(" ")
     started, _, machine = rest.partition(" ")
-    if pid.isdigit() and machine == machine_name():  # a container may not see the workflow's process
-        threading.Thread(target=_watch, args=(int(pid), started), daemon=True).start()
+    return (int(pid), started) if pid.isdigit() and machine == machine_name() else None
+
+
+def workflow_has_ended() -> bool:
+    """Say whether a workflow started us and is gone."""
+    workflow = _workflow()
+    return workflow is not None and process_start(workflow[0]) != workflow[1]
+
+
+def end_with_workflow() -> None:
+    """Interrupt this process when the workflow that started it is killed, so that the next run does not meet its orphans."""
+    if workflow := _workflow():
+        threading.Thread(target=_watch, args=workflow, daemon=True).start()
 
 
 def _watch(pid: int, started: str) -> None:
@@ -57,3 +70,18 @@ def _watch(pid: int, started: str) -> None:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(GRACE_SECONDS)
     os._exit(130)
+
+
+@contextlib.contextmanager
+def stop_signals(numbers: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGUSR1)) -> Iterator[Callable[[], bool]]:
+    """Take these signals inside the block as a request to stop at the next good moment; yield what tells whether one has come.
+
+    SLURM sends SIGTERM before pre-emption and at a job's end, and what ``--signal`` names before the walltime.
+    """
+    heard: list[int] = []
+    former = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers}
+    try:
+        yield lambda: bool(heard)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,10 +1,13 @@
 """The controller of a search: defines the study, keeps its workers alive, shows progress, and sums up."""
 
+import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -12,20 +15,27 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ..common.errors import CalandriaError
+from ..common.processes import workflow_has_ended
 from ..common.progress import progress
-from .launch import Launcher, LocalProcesses
+from .launch import Launch, Launcher, local_processes
+from .locks import OwnedLock
 from .presence import STOP_SECONDS
 from .study import SearchDefinition, StudyFolder
 from .summary import write_summary
-from .worker import EXIT_DONE, StudyFailingError, budget_of, failing_reason, grid_of
+from .worker import EXIT_DONE, EXIT_STOPPED, StudyFailingError, budget_of, failing_reason, grid_of
 
 __all__ = ["SearchDefinition", "run_search"]
 
 WATCH_SECONDS = 0.3
 DEATHS_PER_WORKER = 6
+MAX_PAUSE_SECONDS = 600.0
 CONTROLLER_STALE_SECONDS = 60.0
+CONTROLLER_BEAT_SECONDS = 5.0
 CONTROLLER_PATIENCE_SECONDS = STOP_SECONDS + 8.0  # a controller that was told to stop needs so long for its workers
+ROOM_BYTES = 65_536
 WRONG_INPUT = 2
+
+log = logging.getLogger(__name__)
 
 
 class SearchError(CalandriaError):
@@ -40,7 +50,7 @@ def run_search(
     trials_path: Path,
     best_path: Path,
     importance_path: Path,
-    launcher: Launcher | None = None,
+    launch: Launch = local_processes,
 ) -> None:
     """Run a study until its budget is met, or go on with it, and write its summary.
 
@@ -57,8 +67,8 @@ def run_search(
         Number of workers.
     trials_path, best_path, importance_path
         Results: CSV of all trials, JSON of the best one, figure.
-    launcher
-        How workers are started; local processes if None.
+    launch
+        How workers are started: local processes, or ``slurm.slurm_array(settings)``.
 
     Raises
     ------
@@ -72,26 +82,18 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.directory.mkdir(parents=True, exist_ok=True)
     lock = folder.controller_lock(CONTROLLER_STALE_SECONDS)
-    deadline = time.monotonic() + CONTROLLER_PATIENCE_SECONDS
-    while not (acquired := lock.try_acquire()) and time.monotonic() < deadline:
-        time.sleep(WATCH_SECONDS)
-    if not acquired:
-        owner = lock.owner()
-        whom = f"process {owner.pid} on {owner.machine.split()[0]}" if owner else "an unknown process"
-        raise SearchError(
-            f"{whom} already runs the search in {str(directory)!r}",
-            hint=f"wait for it; to help, run: python -m workflow_scripts.search.run_worker --directory {directory}",
-        )
+    _acquire(lock, folder)
     try:
-        folder.write_definition(definition)
-        study = folder.open_study(definition)
-        budget = budget_of(definition, grid_of(definition))
-        if not _is_done(study.get_trials(deepcopy=False), budget):
-            launcher = launcher or LocalProcesses(
-                folder.directory, folder.log_folder, definition.device, definition.search.threads_per_worker
-            )
-            with _stop_signals() as stop:
-                _watch(study, definition, budget, launcher, min(workers, budget), lock.refresh, stop)
+        with _kept(lock) as is_lost:
+            folder.write_definition(definition)
+            study = folder.open_study(definition)
+            budget = budget_of(definition, grid_of(definition))
+            launcher = launch(folder, definition)
+            if _is_done(study.get_trials(deepcopy=False), budget):
+                launcher.stop(done=True)
+            else:
+                with _stop_signals() as stop:
+                    _watch(folder, study, definition, budget, launcher, min(workers, budget), is_lost, stop)
         _check_failures(study.get_trials(deepcopy=False), definition)
         if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
             raise SearchError(
@@ -101,6 +103,44 @@ def run_search(
         write_summary(study, definition, trials_path=trials_path, best_path=best_path, importance_path=importance_path)
     finally:
         lock.release()
+
+
+def _acquire(lock: OwnedLock, folder: StudyFolder) -> None:
+    """Wait for a controller that is about to stop, or for the lock of a killed one; one that goes on working is told to the user."""
+    begin = time.monotonic()
+    while not lock.try_acquire():
+        lives = lock.shows_life()
+        patience = CONTROLLER_PATIENCE_SECONDS if lives else CONTROLLER_STALE_SECONDS + CONTROLLER_PATIENCE_SECONDS
+        if time.monotonic() - begin > patience:
+            owner = lock.owner()
+            whom = f"process {owner.pid} on {owner.machine.split()[0]}" if owner else "an unknown process"
+            raise SearchError(
+                f"{whom} already runs the search in {str(folder.directory)!r}",
+                hint=f"wait for it; to help, run: python -m workflow_scripts.search.run_worker --directory {folder.directory}",
+            )
+        time.sleep(WATCH_SECONDS)
+
+
+@contextmanager
+def _kept(lock: OwnedLock) -> Iterator[threading.Event]:
+    """Refresh a lock in the background, whatever takes long; the event tells that it was lost (after a suspension, say)."""
+    lost, ended = threading.Event(), threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(CONTROLLER_BEAT_SECONDS):
+            try:
+                if not lock.refresh():
+                    lost.set()
+            except OSError:  # a file server that does not answer for a while
+                continue
+
+    thread = threading.Thread(target=keep, name="controller", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _is_done(trials: Sequence[FrozenTrial], budget: int) -> bool:
@@ -115,13 +155,19 @@ def _check_failures(trials: Sequence[FrozenTrial], definition: SearchDefinition)
         )
 
 
+@dataclass(frozen=True)
+class _Signal:
+    number: int
+    is_orphan: bool
+
+
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def _stop_signals() -> Iterator[list[_Signal]]:
     """Collect SIGINT and SIGTERM in a list, so that workers are stopped in order before we end."""
-    received: list[int] = []
+    received: list[_Signal] = []
 
     def hear(number: int, frame: FrameType | None) -> None:
-        received.append(number)
+        received.append(_Signal(number, workflow_has_ended()))
 
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -135,58 +181,93 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 def _watch(
+    folder: StudyFolder,
     study: optuna.Study,
     definition: SearchDefinition,
     budget: int,
     launcher: Launcher,
     workers: int,
-    refresh: Callable[[], bool],
-    stop: list[int],
+    is_lost: threading.Event,
+    stop: list[_Signal],
 ) -> None:
-    """Start workers, replace those that die, and return when the study is done; no worker is left in any case."""
-    started, deaths, seen = 0, 0, -1
+    """Start workers, replace those that die, and return when the study is done.
+
+    No worker is left then, except those of a cluster when our workflow was killed or another controller has taken over.
+    """
+    deaths, rounds, resume, first, seen = 0, 0, 0.0, None, -1
     line = progress(iter(()), f"search {definition.name}", total=budget, unit="trial")
+    is_done = False
     try:
         while True:
             trials = study.get_trials(deepcopy=False)
             done = sum(trial.state.is_finished() for trial in trials)
             advance = done + sum(len(trial.intermediate_values) for trial in trials)
-            if seen < 0:
+            if first is None:
                 line.initial = line.n = done
+                first = advance
             if advance > seen:
-                seen, deaths = advance, 0
+                seen, deaths, rounds = advance, 0, 0
             line.n = done
             line.set_postfix_str(_told(trials, definition.direction), refresh=True)
-            if _is_done(trials, budget):
+            if is_done := _is_done(trials, budget):
                 return
             _check_failures(trials, definition)
-            for name, status in launcher.states().items():
-                if status is None:
-                    continue
-                if status == WRONG_INPUT:
+            states = launcher.states()
+            alive = sum(status is None for status in states.values())
+            died = {name: status for name, status in states.items() if status not in (None, EXIT_DONE, EXIT_STOPPED)}
+            deaths += len(died)
+            for name, status in died.items():
+                _check_room(folder)
+                if status == WRONG_INPUT and (advance == first or not alive):
                     raise SearchError(
                         f"worker {name} gave up: {launcher.last_words(name)}", hint="mend that and start the same command again"
                     )
-                if status != EXIT_DONE:
-                    deaths += 1
-                    if deaths > DEATHS_PER_WORKER * workers:
-                        raise SearchError(
-                            f"workers died {deaths} times without any progress, the last one ({name}) with status {status}: "
-                            f"{launcher.last_words(name)}",
-                            hint="look into the workers' logs in the study's folder; memory may be short",
-                        )
+                if deaths > DEATHS_PER_WORKER * workers:
+                    raise SearchError(
+                        f"workers died {deaths} times without any progress, the last one ({name}) with status {status}: "
+                        f"{launcher.last_words(name)}",
+                        hint="look into the workers' logs in the study's folder; memory may be short",
+                    )
+                log.warning("search: worker %s ended with status %s: %s", name, status, launcher.last_words(name))
+            if died:
+                resume = time.monotonic() + min(launcher.retry_seconds * 2**rounds, MAX_PAUSE_SECONDS)
+                rounds += 1
+            for name in [name for name, status in states.items() if status is not None]:
                 launcher.forget(name)
-            alive = sum(status is None for status in launcher.states().values())
-            for _ in range(min(workers - alive, budget - done)):
-                launcher.start(f"worker_{started + 1}")
-                started += 1
+            missing = min(workers, budget - done) - alive
+            if missing > 0 and time.monotonic() >= resume:
+                launcher.start(missing)
             if stop:
-                raise KeyboardInterrupt if stop[0] == signal.SIGINT else SystemExit(128 + stop[0])
-            refresh()
+                raise KeyboardInterrupt if stop[0].number == signal.SIGINT else SystemExit(128 + stop[0].number)
+            if is_lost.is_set():
+                raise SearchError(
+                    f"another controller has taken over the search in {str(folder.directory)!r}",
+                    hint="this one was suspended for too long; leave the search to the other one",
+                )
             time.sleep(WATCH_SECONDS)
     finally:
-        launcher.stop()
+        if is_lost.is_set() or (stop and stop[0].is_orphan and not is_done):
+            launcher.leave()
+        else:
+            launcher.stop(done=is_done)
         line.close()
+
+
+def _check_room(folder: StudyFolder) -> None:
+    """Raise SearchError if nothing can be written to the study's folder any more, which kills one worker after another."""
+    probe = folder.directory / f"room-{os.getpid()}"
+    try:
+        with open(probe, "wb") as stream:
+            stream.write(bytes(ROOM_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise SearchError(
+            f"the study's folder {str(folder.directory)!r} cannot be written: {error.strerror}",
+            hint="make room there or raise the quota, then give the same command again; nothing is lost",
+        ) from error
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _told(trials: Sequence[FrozenTrial], direction: str) -> str:

@@ -70,6 +70,7 @@ class OwnedLock(BaseJournalFileLock):
         self.broke_owner = False
         self._mine = ""
         self._seen: tuple[str, int] | None = None
+        self._first_seen: tuple[str, int] | None = None
         self._seen_since = 0.0
 
     def _read(self) -> tuple[str, int] | None:
@@ -100,6 +101,17 @@ class OwnedLock(BaseJournalFileLock):
         """Return who holds the lock, as far as the file tells."""
         found = self._read()
         return Owner.parsed(found[0]) if found else None
+
+    def shows_life(self) -> bool:
+        """Say whether an owner certainly lives: it runs on this machine, or has given a sign of life since we first looked."""
+        found = self._read()
+        if found is None:
+            return False
+        owner = Owner.parsed(found[0])
+        if owner is not None and owner.machine == machine_name():
+            return not owner.is_dead()
+        self._first_seen = self._first_seen or found
+        return found != self._first_seen
 
     def is_mine(self) -> bool:
         """Say whether the file still carries our token; a stalled owner may have lost it."""

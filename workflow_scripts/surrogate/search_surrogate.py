@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..common.cli import program, run
 from ..common.errors import SettingsError
-from ..search.controller import SearchDefinition, run_search
+from ..search.options import add_search_options, run_as_asked
+from ..search.study import SearchDefinition
 from .settings import SurrogateSettings
 from .trial import VALUE_NAME
 
@@ -22,11 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--settings", required=True, help="JSON file of the section surrogate")
     parser.add_argument("--split", required=True, help="JSON record of split_films")
     parser.add_argument("--frames", required=True, nargs="+", help="the series that were split, *.zarr.zip")
-    parser.add_argument("--directory", required=True, help="scratch folder of the study; it survives kills")
-    parser.add_argument("--output-trials", required=True, help="CSV to write: one row per trial, durations in s")
-    parser.add_argument("--output-best", required=True, help="JSON to write: parameters of the best trial")
-    parser.add_argument("--output-importance", required=True, help="PNG to write: importance of the parameters, history")
-    parser.add_argument("--workers", type=int, help="local worker processes; default: search.study.workers of the settings")
+    add_search_options(parser)
     options = parser.parse_args(arguments)
 
     settings = SurrogateSettings.from_slice(options.settings)
@@ -46,14 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=settings.device,
         value_name=f"validation loss: {VALUE_NAME[settings.search.architecture]}",
     )
-    run_search(
-        Path(options.directory),
-        definition,
-        workers=options.workers or study.workers,
-        trials_path=Path(options.output_trials),
-        best_path=Path(options.output_best),
-        importance_path=Path(options.output_importance),
-    )
+    run_as_asked(options, definition)
 
 
 if __name__ == "__main__":

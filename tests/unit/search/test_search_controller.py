@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition
 from workflow_scripts.common.records import number, read_json, read_table
 from workflow_scripts.search.controller import SearchError, run_search
-from workflow_scripts.search.launch import LocalProcesses
+from workflow_scripts.search.launch import LocalProcesses, local_processes
 from workflow_scripts.search.study import StudyFolder
 from workflow_scripts.search.worker import StudyFailingError
 
@@ -38,11 +38,16 @@ def results(folder):
     return {"trials_path": f"{folder}.csv", "best_path": f"{folder}.json", "importance_path": f"{folder}.png"}
 
 
-def search_here(folder, workers=1, launcher=None, **options):
+def search_here(folder, workers=1, launch=local_processes, **options):
     definition = toy_definition(folder, **options)
-    run_search(folder, definition, workers=workers, launcher=launcher, **results(folder))
+    run_search(folder, definition, workers=workers, launch=launch, **results(folder))
     study_folder = StudyFolder(folder)
     return study_folder, study_folder.open_study(study_folder.read_definition()).trials
+
+
+class Idle(LocalProcesses):
+    def start(self, count):
+        raise AssertionError("nothing is left to do")
 
 
 def start_controller(folder):
@@ -86,7 +91,7 @@ def test_the_budget_is_exact_and_the_summary_tells_it(tmp_path, workers):
 
 def test_the_same_call_does_nothing_a_larger_budget_goes_on_and_other_settings_begin_anew(tmp_path):
     folder, first = search_here(tmp_path / "s", search={"n_trials": 3})
-    _, again = search_here(tmp_path / "s", search={"n_trials": 3}, launcher=object())  # would break if it were used
+    _, again = search_here(tmp_path / "s", search={"n_trials": 3}, launch=lambda *_: Idle(tmp_path, tmp_path, "cpu", 1))
     assert [trial.params for trial in again] == [trial.params for trial in first]
     _, more = search_here(tmp_path / "s", search={"n_trials": 5})
     assert [trial.params for trial in more[:3]] == [trial.params for trial in first] and len(more) == 5
@@ -188,9 +193,9 @@ def test_a_study_without_a_completed_trial_has_no_best(tmp_path):
 
 def test_workers_that_die_without_progress_end_the_search(tmp_path, monkeypatch):
     class Dying(LocalProcesses):
-        def start(self, name):
-            self._processes[name] = subprocess.Popen([sys.executable, "-S", "-c", "import sys; sys.exit(9)"])
+        def _process(self, name):
+            return subprocess.Popen([sys.executable, "-S", "-c", "import sys; sys.exit(9)"])
 
     monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
     with pytest.raises(SearchError, match=r"workers died 7 times without any progress.*status 9"):
-        search_here(tmp_path / "s", launcher=Dying(tmp_path, tmp_path, "cpu", 1), search={"n_trials": 2})
+        search_here(tmp_path / "s", launch=lambda *_: Dying(tmp_path, tmp_path, "cpu", 1), search={"n_trials": 2})

@@ -1,0 +1,81 @@
+"""Command-line options that every search program has, and the run that they describe."""
+
+import argparse
+from pathlib import Path
+
+from ..common.errors import SettingsError
+from .controller import run_search
+from .launch import local_processes
+from .settings import ArraySettings
+from .slurm import slurm_array
+from .study import SearchDefinition
+
+ARRAY_OPTIONS = {
+    "max_running": ("K", "tasks that run at the same time at most; no limit of ours if empty"),
+    "partition": ("NAME", "partition; the cluster's default if empty"),
+    "account": ("NAME", "account to be charged; the user's default if empty"),
+    "qos": ("NAME", "quality of service; the default if empty"),
+    "runtime_minutes": ("MINUTES", "time limit of a worker; it stops in time, is requeued and goes on (1440)"),
+    "signal_seconds": ("S", "a worker is told to stop so many seconds before its time limit (120)"),
+    "memory_mb": ("MB", "memory of a worker (16000)"),
+    "cpus_per_worker": ("N", "cores of a worker; the study's threads_per_worker if empty"),
+    "gpus": ("N", "GPUs of a worker; one if the study's device is cuda, else none, if empty"),
+    "gpu_type": ("TYPE", "type of GPU as the cluster names it; any if empty"),
+    "sbatch_options": (
+        "TEXT",
+        "further options of sbatch, quoted as in a shell: --sbatch-options='--constraint=a100 --exclude=n7'",
+    ),
+    "setup": ("TEXT", "lines of bash before the worker, e.g. 'module load cuda'"),
+    "worker_python": (
+        "COMMAND",
+        "runs Python in a task, e.g. 'apptainer exec --nv torch.sif python'; this program's Python if empty",
+    ),
+    "poll_seconds": ("S", "interval between two looks at the queue (10)"),
+}
+"""Fields of ArraySettings that are options, each with its unit and help; all take an empty text for their default."""
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """Add the study's folder, its results, and how its workers are started."""
+    parser.add_argument(
+        "--directory", required=True, help="scratch folder of the study; it survives kills, keep it to go on with it"
+    )
+    parser.add_argument("--output-trials", required=True, help="CSV to write: one row per trial, durations in s")
+    parser.add_argument("--output-best", required=True, help="JSON to write: the best trial and its parameters")
+    parser.add_argument("--output-importance", required=True, help="PNG to write: importance of the parameters, history")
+    parser.add_argument("--workers", type=int, help="workers at the same time; as many as the study's settings say if not given")
+    parser.add_argument(
+        "--launch",
+        default="local",
+        choices=["local", "slurm"],
+        help="workers are processes of this machine, or tasks of a SLURM array",
+    )
+    array = parser.add_argument_group("SLURM array", "Only with --launch slurm; an empty text means the default.")
+    for name, (unit, words) in ARRAY_OPTIONS.items():
+        array.add_argument(f"--{name.replace('_', '-')}", metavar=unit, default="", help=words.replace("%", "%%"))
+
+
+def array_settings(options: argparse.Namespace) -> ArraySettings:
+    """Return the settings that the options state; raises SettingsError with all mistakes."""
+    given = {name: getattr(options, name) for name in ARRAY_OPTIONS}
+    try:
+        return ArraySettings.from_mapping(
+            {name: text for name, text in given.items() if text != ""}, "options of the SLURM array"
+        )
+    except SettingsError as error:
+        raise SettingsError(
+            error.message, hint="mend the options, or the resources of this rule in the profile; --help explains them"
+        ) from error
+
+
+def run_as_asked(options: argparse.Namespace, definition: SearchDefinition) -> None:
+    """Run the search that a program defined with the workers that its options ask for."""
+    run_search(
+        Path(options.directory),
+        definition,
+        workers=options.workers or definition.search.workers,
+        trials_path=Path(options.output_trials),
+        best_path=Path(options.output_best),
+        importance_path=Path(options.output_importance),
+        launch=local_processes if options.launch == "local" else slurm_array(array_settings(options)),
+    )
