@@ -52,10 +52,12 @@ def build_commands(options: argparse.Namespace, software: str) -> list:
             scheme, _, rest = options.base.rpartition("://") if "://" in options.base else ("docker", "", options.base)
             arguments += [f"BOOTSTRAP={scheme}", f"BASE={rest}"]
         command = ["apptainer", "build", "--force", *(word for text in arguments for word in ("--build-arg", text))]
-        if options.pip_conf:
-            command += ["--bind", f"{options.pip_conf.resolve()}:/etc/pip.conf"]
+        commands = []
+        if options.pip_conf:  # a folder, for apptainer binds to nothing that the base does not have
+            commands += [["mkdir", "-p", "SCRATCH/pip"], ["cp", str(options.pip_conf), "SCRATCH/pip/pip.conf"]]
+            command += ["--bind", "SCRATCH/pip:/mnt", "--build-arg", "PIP_CONFIG_FILE=/mnt/pip.conf"]
         made, final = (options.output / f"{mark}{software}.sif" for mark in (".unfinished-", ""))
-        return [[*command, *options.extra, str(made), f"containers/{software}.def"], ["mv", str(made), str(final)]]
+        return [*commands, [*command, *options.extra, str(made), f"containers/{software}.def"], ["mv", str(made), str(final)]]
     if options.base:
         arguments.append(f"BASE={options.base}")
     name = f"{options.prefix}/{software}:{version()}"
