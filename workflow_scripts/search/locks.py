@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from optuna.storages.journal._file import BaseJournalFileLock
-
 from ..common.processes import machine_name, process_start
 
 BREAKING_SECONDS = 30.0
@@ -21,18 +19,19 @@ BREAKING_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock: machine, process, its start (process numbers are reused), and a token per acquisition."""
+    """Who holds a lock since when (s since 1970): machine, process, its start (process numbers are reused), a token per acquisition."""
 
     machine: str
     pid: int
     started: str
     token: str
     name: str = ""
+    since: float = 0.0
 
     @classmethod
     def me(cls, name: str = "") -> Self:
         """Return this process as a new owner."""
-        return cls(machine_name(), os.getpid(), process_start(os.getpid()) or "", uuid.uuid4().hex, name)
+        return cls(machine_name(), os.getpid(), process_start(os.getpid()) or "", uuid.uuid4().hex, name, round(time.time(), 1))
 
     @classmethod
     def parsed(cls, text: str) -> Self | None:
@@ -47,7 +46,7 @@ class Owner:
         return self.machine == machine_name() and process_start(self.pid) != self.started
 
 
-class OwnedLock(BaseJournalFileLock):
+class OwnedLock:
     """A lock file that tells its owner, made with O_CREAT | O_EXCL (safe on NFSv3 and later).
 
     An owner that died on this machine loses the lock at once; any other loses it when the file has not been refreshed for

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -97,7 +98,8 @@ class Presence:
                 beaten = now
                 with self._guard:
                     for lock in self._locks:
-                        lock.refresh()
+                        with suppress(OSError):  # a file server that does not answer for a while
+                            lock.refresh()
             if self.stop.is_set():
                 stopped = stopped or now
                 if now - stopped > STOP_SECONDS and not self._ended.is_set():

@@ -1,5 +1,6 @@
 """A worker of a study: claims trials, takes over those of dead workers, runs and tells them, whoever started it."""
 
+import errno
 import logging
 import os
 import time
@@ -17,10 +18,13 @@ from .locks import OwnedLock
 from .objective import Objective, StopRequested, TrialContext, load_objective
 from .presence import Presence
 from .sampling import grid_points, is_finite, make_sampler
-from .study import JournalError, SearchDefinition, StudyFolder
+from .study import JournalError, SearchDefinition, StudyFolder, written_together
 
 EXIT_DONE, EXIT_FAILING, EXIT_STOPPED = 0, 3, 75
 IDLE_SECONDS = (0.1, 2.0)
+LOOK_SECONDS = 5.0
+"""While there are new trials, abandoned ones and a raised budget are looked for so often: each look asks for every running trial."""
+
 MIN_FAILED = 3
 
 log = logging.getLogger(__name__)
@@ -80,7 +84,8 @@ class Worker:
     device
         Device that replaces the definition's, None to keep it.
     wait_for_others
-        Stay while trials of others run, to take them over if those die; else leave when nothing is left to claim.
+        Stay while trials of others run, to take them over if those die; else leave when nothing is left to claim and the workers of all
+        running trials have given a sign of life.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class Worker:
         self.study = folder.open_study(self.definition)
         self._claim_lock = folder.claim_lock(self.definition.study_name, max(30.0, self.search.lease_seconds))
         self._leases: dict[int, OwnedLock] = {}
+        self._budget, self._look_again, self._others_live = 0, 0.0, False
 
     def work(self) -> None:
         """Run trials until the study is done; raises StopRequested, StudyFailingError, DeviceError or JournalError."""
@@ -109,7 +115,7 @@ class Worker:
             if claim is not None:
                 self.run_trial(claim)
                 pause = IDLE_SECONDS[0]
-            elif is_done or not self.wait_for_others:
+            elif is_done or (not self.wait_for_others and self._others_live):
                 return
             else:
                 self.presence.stop.wait(pause)
@@ -130,12 +136,16 @@ class Worker:
             self._leases[number] = self.folder.lease(self.definition.study_name, number, self.search.lease_seconds, self.name)
         return self._leases[number]
 
-    def _current_budget(self) -> int:
+    def _read_budget(self) -> int:
+        """Return the present budget, which a later call may have raised; 0 if another study has taken this one's place."""
         try:
             current = self.folder.read_definition()
         except CalandriaError:
             current = self.definition
-        return budget_of(current if current.study_name == self.definition.study_name else self.definition, self.grid)
+        if current.study_name != self.definition.study_name:
+            log.info("%s: the folder holds another study by now", self.name)
+            return 0
+        return budget_of(current, self.grid)
 
     @contextmanager
     def _claiming(self) -> Iterator[None]:
@@ -155,21 +165,29 @@ class Worker:
                     f"study {self.definition.study_name!r} stops early: {reason}",
                     hint=f"mend the cause (see {self.folder.log_folder}), delete {self.folder.directory}, and start it again",
                 )
-            running = [trial for trial in trials if not trial.state.is_finished()]
-            for frozen in running:
-                lease = self._lease(frozen.number)
-                if lease.try_acquire():
-                    claim = self._adopt(frozen, lease)
-                    if claim is not None:
-                        return claim, False
-            if len(trials) < self._current_budget():
-                trial = self.study.ask()
-                lease = self._lease(trial.number)
-                if lease.try_acquire():
-                    self.presence.keep(lease)
-                    return Claim(trial, trial.number, lease), False
-                return None, False
-            return None, all(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+            has_room = len(trials) < self._budget
+            if not has_room or time.monotonic() >= self._look_again:
+                self._look_again = time.monotonic() + min(LOOK_SECONDS, self.search.lease_seconds / 6)
+                self._budget = self._read_budget()
+                has_room = len(trials) < self._budget
+                running = [] if self._budget == 0 else [trial for trial in trials if not trial.state.is_finished()]
+                self._others_live = True
+                for frozen in running:
+                    lease = self._lease(frozen.number)
+                    if lease.try_acquire():
+                        claim = self._adopt(frozen, lease)
+                        if claim is not None:
+                            return claim, False
+                    elif not lease.shows_life():
+                        self._others_live = False
+                if not has_room:
+                    return None, not running
+            trial = self.study.ask()
+            lease = self._lease(trial.number)
+            if lease.try_acquire():
+                self.presence.keep(lease)
+                return Claim(trial, trial.number, lease), False
+            return None, False
 
     def _adopt(self, frozen: FrozenTrial, lease: OwnedLock) -> Claim | None:
         trial = optuna.Trial(self.study, frozen._trial_id)
@@ -209,14 +227,16 @@ class Worker:
         trial, number = claim.trial, claim.number
         seed = derived_seed(self.search.seed, "trial", number)
         checkpoint = self.folder.checkpoint_path(self.definition.study_name, number)
+        begin, spent_before = time.monotonic(), float(trial.user_attrs.get("spent_s", 0.0))
         try:
             self._check_stop()
             self.study.sampler = make_sampler(self.search, number, self.grid)
             try:
-                parameters = self.objective.suggest(trial, self.definition.settings)
-                record = {"worker": self.name, "seed": seed, "parameters": parameters}
-                if trial.user_attrs.get("work") != record:
-                    trial.set_user_attr("work", record)
+                with written_together(self.study):
+                    parameters = self.objective.suggest(trial, self.definition.settings)
+                    record = {"worker": self.name, "seed": seed, "parameters": parameters}
+                    if trial.user_attrs.get("work") != record:
+                        trial.set_user_attr("work", record)
                 context = TrialContext(
                     settings=self.definition.settings,
                     data=self.definition.data,
@@ -234,13 +254,20 @@ class Worker:
             except (DeviceError, JournalError, optuna.exceptions.StorageInternalError):
                 raise  # the worker's trouble, not the trial's: another worker may run it
             except Exception as error:
+                if is_for_want_of_room(error):
+                    raise JournalError(
+                        f"trial {number} cannot write to {str(self.folder.directory)!r}: {error}",
+                        hint="make room there or raise the quota, then give the same command again; the trial goes on",
+                    ) from error
                 log.exception("trial %d failed", number)
                 text = " ".join(str(error).split())
                 outcome, reason = {"state": TrialState.FAIL}, f"{type(error).__name__}: {text}"[:500]
-            self._tell(claim, outcome, reason)
+            self._tell(claim, outcome, reason, spent_before + time.monotonic() - begin)
             if "values" not in outcome:
                 checkpoint.unlink(missing_ok=True)
         except StopRequested as stop:
+            if claim.lease.is_mine():
+                trial.set_user_attr("spent_s", round(spent_before + time.monotonic() - begin, 3))
             if self.presence.stop.is_set():
                 raise
             log.warning("trial %d left to another worker: %s", number, stop)
@@ -248,14 +275,27 @@ class Worker:
             self.presence.drop(claim.lease)
             claim.lease.release()
 
-    def _tell(self, claim: Claim, outcome: Mapping[str, Any], reason: str) -> None:
+    def _tell(self, claim: Claim, outcome: Mapping[str, Any], reason: str, spent_s: float) -> None:
         with self._claiming():
             if not claim.lease.is_mine():
                 raise StopRequested(f"lease of trial {claim.number} was lost")
-            if reason:
-                claim.trial.set_user_attr("reason", reason)
-            self.study.tell(claim.trial, **outcome)
+            with written_together(self.study):
+                claim.trial.set_user_attr("spent_s", round(spent_s, 3))
+                if reason:
+                    claim.trial.set_user_attr("reason", reason)
+                self.study.tell(claim.trial, **outcome)
         log.info("trial %d: %s %s", claim.number, outcome, reason)
+
+
+def is_for_want_of_room(error: BaseException | None) -> bool:
+    """Say whether an error, or one that it came from, means a full disk or a used-up quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def set_threads(count: int) -> None:
