@@ -55,7 +55,7 @@ def build_commands(options: argparse.Namespace, software: str) -> list:
         commands = []
         if options.pip_conf:  # a folder, for apptainer binds to nothing that the base does not have
             commands += [["mkdir", "-p", "SCRATCH/pip"], ["cp", str(options.pip_conf), "SCRATCH/pip/pip.conf"]]
-            command += ["--bind", "SCRATCH/pip:/mnt", "--build-arg", "PIP_CONFIG_FILE=/mnt/pip.conf"]
+            command += ["--bind", "SCRATCH/pip:/media", "--build-arg", "PIP_CONFIG_FILE=/media/pip.conf"]
         made, final = (options.output / f"{mark}{software}.sif" for mark in (".unfinished-", ""))
         return [*commands, [*command, *options.extra, str(made), f"containers/{software}.def"], ["mv", str(made), str(final)]]
     if options.base:

