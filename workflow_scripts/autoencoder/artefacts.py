@@ -90,6 +90,7 @@ def write_model(
         "best_epoch": trained.best_epoch,
         "best_mse": trained.best_mse,
         "n_epochs": len(trained.losses),
+        "processes": trained.processes,
         "provenance": dict(provenance),
     }
     save_checkpoint(path, state)

@@ -1,11 +1,18 @@
-"""Train an auto-encoder on mini-volumes; a training that was killed goes on from its checkpoint with the same result."""
+"""Train an auto-encoder on mini-volumes; a training that was killed goes on from its checkpoint with the same result.
 
+SIGTERM and SIGUSR1 end it after a checkpoint at the next step, with exit status 75. Several processes, one GPU each, train together
+when torchrun or srun starts them; batch_size is that of all of them.
+"""
+
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..common.cli import program, run
 from ..common.errors import InputFileError
+from ..common.process_group import Processes, add_processes, joined
+from ..common.processes import stop_signals
 from ..common.provenance import provenance
 from ..common.records import file_digest, read_json, write_table
 from .artefacts import write_model
@@ -30,11 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output-losses", required=True, help="table (CSV): mean squared error per voxel of each epoch, labels from -1 to 1"
     )
+    add_processes(parser)
     options = parser.parse_args(arguments)
+    with joined(options) as processes, stop_signals() as stop:
+        _train(options, processes, stop)
 
+
+def _train(options: argparse.Namespace, processes: Processes, stop: Callable[[], bool]) -> None:
     settings = AutoencoderSettings.from_slice(options.settings)
     if options.best:
         settings = settings.with_parameters(_parameters(options.best))
+    processes = processes.on(settings.training.device)
     origins, volumes = table_and_volumes(options)
     split = split_mini_volumes(origins, options.split, settings.validation_fraction, settings.seed)
     training, validation = ([origins[index] for index in split.indices(part)] for part in ("train", "validation"))
@@ -46,9 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             network=settings.network,
             settings=settings.training,
             seed=settings.seed,
-            inputs={name: file_digest(path) for name, path in volumes.items()},
+            inputs=processes.once(lambda: {name: file_digest(path) for name, path in volumes.items()}),
             checkpoint_path=Path(options.checkpoint_directory) / "training.pt",
+            processes=processes,
+            stop=stop,
         )
+        if not processes.is_first:
+            return
         train_mean = mean_value(images, training)
     read = {**volumes, "mini_volumes": options.mini_volumes, **({"best": options.best} if options.best else {})}
     record = provenance("autoencoder", settings=training_slice(settings), inputs=read, seed=settings.seed)

@@ -1,18 +1,18 @@
 """Training of the auto-encoder: Adam on the mean squared error, the best epoch by validation error is kept."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from ..common.errors import CalandriaError, ConvergenceError
-from ..common.progress import progress
+from ..common.process_group import Processes
 from ..common.records import content_digest
 from ..common.seeds import derived_seed, generator
-from ..common.training import EarlyStopping, autocast, load_checkpoint, save_checkpoint, seeded_torch, select_device
+from ..common.training import Lesson, Pace, autocast, learn, seeded_torch, select_device, validation_loss
 from ..tomography.mini_volumes import Origin, origin_rows
 from .models import Autoencoder
 from .preprocessing import ResizedSlices
@@ -33,12 +33,15 @@ class Trained:
         One row per epoch: epoch (from 1), mean squared errors per voxel (training: mean over the epoch's steps), is_best.
     best_epoch, best_mse
         The epoch that was kept and its validation error.
+    processes
+        Numbers of processes that took part.
     """
 
     weights: dict[str, Tensor]
     losses: list[dict[str, float | int | bool]]
     best_epoch: int
     best_mse: float
+    processes: list[int]
 
 
 def build(network: NetworkSettings, slice_window: int, image_size: int, seed: int) -> Autoencoder:
@@ -57,7 +60,9 @@ def train(
     seed: int,
     inputs: Mapping[str, str] | None = None,
     checkpoint_path: Path | None = None,
-    report: Callable[[int, float], None] | None = None,
+    processes: Processes | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    report: Callable[[int, float], None] = lambda epoch, error: None,
 ) -> Trained:
     """Train a network on mini-volumes, from the checkpoint if it belongs to the same work.
 
@@ -76,129 +81,114 @@ def train(
         Digests of the volumes; a checkpoint that was made from others is passed over.
     checkpoint_path
         Written every ``checkpoint_every`` epochs; None keeps none.
-    report
-        Called as ``report(epoch, validation_mse)`` after each epoch; an exception from it ends the training, after a
-        checkpoint.
+    processes
+        Who trains together; None for this process alone on the device of the settings.
+    stop, report
+        As in common.training.learn.
 
     Raises
     ------
-    ConvergenceError
-        When no epoch has a finite validation error.
+    ConvergenceError, SettingsError, StoppedError
+        As in common.training.learn.
     DeviceError
         When the device is not there.
     """
-    device = select_device(settings.device)
-    model = build(network, training[0].n_slices, images.image_size, seed).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
-    stopping = EarlyStopping(settings.patience)
-    losses: list[dict[str, float | int | bool]] = []
-    best: dict[str, Tensor] = {}
+    processes = processes or Processes(device=select_device(settings.device))
     work = content_digest(
         {
             "network": network.model_dump(),
-            "training": settings.model_dump(exclude={"epochs", "checkpoint_every"}),
+            "training": settings.model_dump(exclude={"epochs", "checkpoint_every", "device"}),
             "seed": seed,
             "image": [images.image_size, images.coding, images.antialias],
             "parts": [origin_rows(part) for part in (training, validation)],
             "inputs": dict(inputs or {}),
         }
     )
-    saved = _saved(checkpoint_path, work, settings.epochs)
-    if saved:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        stopping = EarlyStopping.from_state(saved["stopping"])
-        losses, best = saved["losses"], saved["best"]
-
-    def save() -> None:
-        if checkpoint_path is not None:
-            state = {
-                "work": work,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "losses": losses,
-                "best": best,
-            }
-            save_checkpoint(checkpoint_path, {**state, "stopping": stopping.state()})
-
-    first = len(losses) + 1
-    for epoch in progress(range(first, settings.epochs + 1), "training", unit="epoch"):
-        if stopping.should_stop:
-            break
-        order = generator(seed, "order", epoch).permutation(len(training))
-        train_mse = _epoch(model, optimizer, images, [training[index] for index in order], device, settings)
-        validation_mse = mean_squared_error(model, images, validation, device, settings)
-        is_best = stopping.update(epoch, validation_mse)
-        losses.append({"epoch": epoch, "train_mse": train_mse, "validation_mse": validation_mse, "is_best": is_best})
-        if is_best:
-            best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        ends = epoch == settings.epochs or stopping.should_stop
-        if ends or epoch % settings.checkpoint_every == 0:
-            save()
-        if report is not None:
-            try:
-                report(epoch, validation_mse)
-            except BaseException:
-                save()
-                raise
-    if not best:
-        raise ConvergenceError(
-            f"no epoch of {len(losses)} had a finite validation error", hint="lower the learning rate (training.learning_rate)"
+    with seeded_torch(derived_seed(seed, "training"), processes.device):
+        model = build(network, training[0].n_slices, images.image_size, seed).to(processes.device)
+        learned = learn(
+            MiniVolumeLesson(images, training, validation, settings, seed, processes.device),
+            model,
+            torch.optim.Adam(model.parameters(), lr=settings.learning_rate),
+            Pace(settings.epochs, settings.batch_size, settings.checkpoint_every, settings.patience),
+            identity=work,
+            checkpoint_path=checkpoint_path,
+            processes=processes,
+            stop=stop,
+            report=report,
         )
-    return Trained(best, losses, stopping.best_step, stopping.best)
+    names = ("epoch", "loss_train", "loss_validation", "is_best")
+    losses = [dict(zip(LOSS_COLUMNS, (row[name] for name in names), strict=True)) for row in learned.rows]
+    return Trained(learned.weights, losses, learned.best_epoch, learned.best_loss, learned.processes)
 
 
-def _saved(path: Path | None, work: str, epochs: int) -> dict[str, Any] | None:
-    """Return the checkpoint if it is of the same work; scratch that cannot be read or is of other work is passed over."""
-    if path is None or not path.exists():
-        return None
-    try:
-        state = load_checkpoint(path)
-    except CalandriaError:
-        return None
-    return state if state.get("work") == work and len(state["losses"]) <= epochs else None
+class MiniVolumeLesson(Lesson):
+    """Learning to rebuild mini-volumes.
+
+    Parameters
+    ----------
+    images
+        Where the mini-volumes come from.
+    training, validation
+        The mini-volumes of each part.
+    settings, seed
+        How they are batched, and the seed of their order.
+    device
+        Where batches are put.
+    """
+
+    name, first_epoch = "auto-encoder", 1
+
+    def __init__(
+        self,
+        images: ResizedSlices,
+        training: Sequence[Origin],
+        validation: Sequence[Origin],
+        settings: TrainingSettings,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.images, self.settings, self.seed, self.device = images, settings, seed, device
+        self.parts = {True: training, False: validation}
+        self.n_training, self.n_validation = len(training), len(validation)
+
+    def generator(self, epoch: int) -> np.random.Generator:
+        """Return the generator of the order."""
+        return generator(self.seed, "order", epoch)
+
+    def batches(self, random: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Return the training mini-volumes in shuffled batches."""
+        return self._batches(random.permutation(self.n_training))
+
+    def validation_batches(self) -> list[NDArray[np.int64]]:
+        """Return the validation mini-volumes in batches."""
+        return self._batches(np.arange(self.n_validation))
+
+    def _batches(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        size = self.settings.batch_size
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def batch(self, members: NDArray[np.int64], share: slice, random: np.random.Generator | None) -> Tensor:
+        """Return the mini-volumes of a share."""
+        part = self.parts[random is not None]
+        return self.images.batch([part[index] for index in members[share]]).to(self.device)
+
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+        """Return the mean squared error per voxel."""
+        return nn.functional.mse_loss(self._rebuilt(model, batch), batch)
+
+    def summed_loss(self, model: nn.Module, batch: Tensor, count: int) -> Tensor:
+        """Return the sum of the mini-volumes' mean squared errors."""
+        return (self._rebuilt(model, batch) - batch).square().mean(dim=(1, 2, 3)).double().sum()
+
+    def _rebuilt(self, model: nn.Module, batch: Tensor) -> Tensor:
+        with autocast(self.device, self.settings.precision):
+            return model(batch).float()
 
 
-def _batches(mini_volumes: Sequence[Origin], size: int) -> Iterator[Sequence[Origin]]:
-    return (mini_volumes[start : start + size] for start in range(0, len(mini_volumes), size))
-
-
-def _epoch(
-    model: Autoencoder,
-    optimizer: torch.optim.Optimizer,
-    images: ResizedSlices,
-    mini_volumes: Sequence[Origin],
-    device: torch.device,
-    settings: TrainingSettings,
-) -> float:
-    model.train()
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    for members in _batches(mini_volumes, settings.batch_size):
-        batch = images.batch(members).to(device)
-        with autocast(device, settings.precision):
-            rebuilt = model(batch)
-        loss = torch.nn.functional.mse_loss(rebuilt.float(), batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total += loss.detach().double() * len(members)
-    return float(total) / len(mini_volumes)
-
-
-@torch.inference_mode()
 def mean_squared_error(
-    model: Autoencoder,
-    images: ResizedSlices,
-    mini_volumes: Sequence[Origin],
-    device: torch.device,
-    settings: TrainingSettings,
+    model: Autoencoder, images: ResizedSlices, mini_volumes: Sequence[Origin], device: torch.device, settings: TrainingSettings
 ) -> float:
     """Return the mean squared error per voxel over mini-volumes, without changing the model."""
-    model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    for members in _batches(mini_volumes, settings.batch_size):
-        batch = images.batch(members).to(device)
-        with autocast(device, settings.precision):
-            rebuilt = model(batch)
-        total += (rebuilt.float() - batch).square().mean(dim=(1, 2, 3)).double().sum()
-    return float(total) / len(mini_volumes)
+    lesson = MiniVolumeLesson(images, [], mini_volumes, settings, 0, device)
+    return validation_loss(lesson, model, Processes(device=device))

@@ -39,7 +39,7 @@ def program(description: str, name: str | None = None) -> argparse.ArgumentParse
 
 
 def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:
-    """Run ``main``; a mistake of the user ends in two lines on stderr and exit code 2.
+    """Run ``main``; a mistake of the user ends in two lines on stderr and exit code 2, a stop by a signal in 75.
 
     A program ends with ``if __name__ == "__main__": sys.exit(run(main))``; tests call ``main([...])`` and see the exception.
     """
@@ -50,7 +50,7 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
         sys.stdout.flush()
     except CalandriaError as error:
         _tell(f"error: {error.message}\nhint: {error.hint}\n")
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; finished results are kept\n")
         return 130
@@ -68,7 +68,7 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
 
 
 def tell_errors_by(teller: Callable[[str], object]) -> None:
-    """Hand the two lines of an error to ``teller`` instead of writing them to stderr; ranks of MPI agree so on who speaks."""
+    """Hand the two lines of an error to ``teller`` instead of writing them to stderr; processes of one run agree so on who speaks."""
     _tellers[:] = [teller]
 
 

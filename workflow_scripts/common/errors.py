@@ -15,6 +15,8 @@ class CalandriaError(Exception):
         What to do about it; one line.
     """
 
+    exit_code = 2
+
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
         self.message = " ".join(message.split())
@@ -49,6 +51,16 @@ class ConvergenceError(CalandriaError):
 
 class DeviceError(CalandriaError):
     """A device or a launcher that was asked for is not there."""
+
+
+class ProcessLostError(CalandriaError):
+    """Another process of the same training ended or is silent; this one cannot go on alone."""
+
+
+class StoppedError(CalandriaError):
+    """A signal asked for the end, and what was reached is saved; the same command goes on from there."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

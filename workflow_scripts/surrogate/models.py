@@ -34,6 +34,8 @@ class Batch:
         (batch,): thickness of the first frame, and the lowest so far.
     voxel_edge_um, periodic
         As in the data contract, the same for all windows.
+    tallest_um
+        Largest thickness of the batch; where these windows are a share of it, that of the whole.
     """
 
     labels: Tensor
@@ -43,6 +45,7 @@ class Batch:
     lowest_um: Tensor
     voxel_edge_um: float
     periodic: tuple[bool, bool, bool]
+    tallest_um: float
 
 
 def stack_windows(
@@ -64,6 +67,7 @@ def stack_windows(
         column([window.lowest_um for window in windows]),
         voxel_edge_um,
         periodic,
+        float(max(window.thickness_um.max() for window in windows)),
     )
 
 
@@ -336,7 +340,7 @@ class PressUnet(nn.Module):
         of thickness do not blur them.
         """
         if self.training:  # slices above the thickest frame are void in all of them and cost time only
-            height = min(int(batch.thickness_um.max() / batch.voxel_edge_um) + 2, batch.labels.shape[2])
+            height = min(int(np.float32(batch.tallest_um) / np.float32(batch.voxel_edge_um)) + 2, batch.labels.shape[2])
             batch = replace(batch, labels=batch.labels[:, :, :height])
         state, losses = self.start(batch), []
         for step in range(self.lag_window, batch.labels.shape[1]):

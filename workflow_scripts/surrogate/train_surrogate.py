@@ -1,11 +1,14 @@
 """Program: train one network on the windows of a split."""
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..common.cli import program, run
 from ..common.errors import SettingsError, nearest_name
+from ..common.process_group import Processes, add_processes, joined
+from ..common.processes import stop_signals
 from ..common.provenance import provenance
 from ..common.records import read_json, write_table
 from ..common.training import save_checkpoint
@@ -18,7 +21,9 @@ from .windows import describe_runs
 DESCRIPTION = """Train a network to predict the next frame from a lag window.
 
 press_unet: cross-entropy per voxel of the film. paper: mean squared error of label values. A training that was killed goes on
-from the checkpoint in --checkpoint-directory when the same command is given again; the weights of the best epoch are written."""
+from the checkpoint in --checkpoint-directory when the same command is given again; the weights of the best epoch are written.
+SIGTERM and SIGUSR1 end it after a checkpoint at the next step, with exit status 75. Several processes, one GPU each, train together
+when torchrun or srun starts them; batch_size is that of all of them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,8 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output-losses", required=True, help="CSV to write: epoch (from 0), losses, learning rate, whether best so far"
     )
+    add_processes(parser)
     options = parser.parse_args(arguments)
+    with joined(options) as processes, stop_signals() as stop:
+        _train(options, processes, stop)
 
+
+def _train(options: argparse.Namespace, processes: Processes, stop: Callable[[], bool]) -> None:
     settings = SurrogateSettings.from_slice(options.settings)
     if options.architecture not in ("press_unet", "paper"):
         raise SettingsError(
@@ -47,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.best:
         inputs["best"] = options.best
         settings = with_parameters(settings, options.architecture, read_json(options.best)["parameters"])
-    split, runs = read_json(options.split), describe_runs(options.frames)
+    processes = processes.on(settings.device)
+    split, runs = processes.once(lambda: (read_json(options.split), describe_runs(options.frames)))
     steps = settings.loss_steps(options.architecture)
     trained = train(
         settings,
@@ -56,7 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part_places(split, runs, "train", steps),
         part_places(split, runs, "validation", steps),
         Path(options.checkpoint_directory) / f"{options.architecture}.pt",
+        processes=processes,
+        stop=stop,
     )
+    if not processes.is_first:
+        return
     made = {"architecture": options.architecture, "network": settings.architecture(options.architecture).model_dump()}
     facts = {
         "split_kind": split["kind"],

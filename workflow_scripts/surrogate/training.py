@@ -3,47 +3,38 @@
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..common.errors import ContractError, ConvergenceError, InputFileError
-from ..common.progress import progress
+from ..common.errors import ContractError, InputFileError
+from ..common.process_group import Processes
 from ..common.records import content_digest
 from ..common.seeds import derived_seed, generator
-from ..common.training import (
-    EarlyStopping,
-    autocast,
-    load_checkpoint,
-    restore_rng,
-    rng_state,
-    save_checkpoint,
-    seeded_torch,
-    select_device,
-)
+from ..common.training import LOSS_COLUMNS as LOSS_COLUMNS
+from ..common.training import Lesson, Pace, autocast, learn, load_checkpoint, seeded_torch, select_device
 from . import VERSION
 from .models import Batch, PressUnet, build, grid_remedy, stack_windows
 from .settings import PaperSettings, PressUnetSettings, PressUnetTraining, SurrogateSettings
-from .windows import Run, Window, WindowPlace, WindowReader, press_columns
+from .windows import PressColumns, Run, Window, WindowPlace, WindowReader, press_columns
 
 LARGEST_EDGE_DIFFERENCE = 0.05
 """Relative difference of voxel edges up to which films are of one resolution; each may be off by calendering.voxels.largest_misfit."""
-LOSS_COLUMNS = ("epoch", "loss_train", "loss_validation", "learning_rate", "is_best")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with its evidence: the weights of the best epoch and one row per epoch."""
+    """A trained network with its evidence: the weights of the best epoch, one row per epoch, the numbers of processes."""
 
     model: nn.Module
     rows: list[dict[str, Any]]
     best_epoch: int
     best_loss: float
+    processes: list[int]
 
 
 def check_runs_alike(runs: Sequence[Run], architecture: str) -> None:
@@ -71,24 +62,40 @@ def edges_alike(one_um: float, other_um: float) -> bool:
     return abs(one_um - other_um) <= LARGEST_EDGE_DIFFERENCE * min(one_um, other_um)
 
 
-def augmented(window: Window, periodic: Sequence[bool], random: np.random.Generator, augments: bool, crop: int | None) -> Window:
-    """Return the window flipped in x and y and shifted along those of them that are periodic, then cropped in x and y.
+class Changes(NamedTuple):
+    """How a window is changed: flips, rolls and first voxels along y and x, None to keep all; whether y and x change places."""
 
-    All frames are treated alike; a cropped window is no longer periodic.
-    """
+    flips: tuple[bool, bool]
+    rolls: tuple[int, int]
+    swaps: bool
+    firsts: tuple[int, int] | None
+
+
+def drawn_changes(
+    grid: Sequence[int], periodic: Sequence[bool], random: np.random.Generator, augments: bool, crop: int | None
+) -> Changes:
+    """Draw how windows on a grid (z, y, x) are changed: flips in x and y, shifts along those of them that are periodic, the crop."""
+    flips, rolls, sizes = [False, False], [0, 0], list(grid[1:])
+    for axis in range(2) if augments else ():
+        flips[axis] = random.random() < 0.5
+        if periodic[axis + 1]:
+            rolls[axis] = int(random.integers(sizes[axis]))
+    swaps = augments and sizes[0] == sizes[1] and periodic[1] == periodic[2] and random.random() < 0.5
+    firsts = tuple(int(random.integers(size - min(crop, size) + 1)) for size in sizes) if crop else None
+    return Changes(tuple(flips), tuple(rolls), swaps, firsts)
+
+
+def changed(window: Window, changes: Changes, crop: int | None) -> Window:
+    """Return the window with all frames changed alike; a cropped window is no longer periodic."""
     labels = window.labels
-    for axis in (2, 3) if augments else ():
-        if random.random() < 0.5:
-            labels = np.flip(labels, axis)
-        if periodic[axis - 1]:
-            labels = np.roll(labels, int(random.integers(labels.shape[axis])), axis)
-    if augments and labels.shape[2] == labels.shape[3] and periodic[1] == periodic[2] and random.random() < 0.5:
+    for axis, flips, roll in zip((2, 3), changes.flips, changes.rolls):
+        labels = np.roll(np.flip(labels, axis) if flips else labels, roll, axis)
+    if changes.swaps:
         labels = labels.swapaxes(2, 3)
-    for axis in (2, 3) if crop else ():
-        size = min(crop, labels.shape[axis])
-        first = int(random.integers(labels.shape[axis] - size + 1))
-        labels = np.moveaxis(np.moveaxis(labels, axis, 0)[first : first + size], 0, axis)
-    return Window(np.ascontiguousarray(labels), window.press_position_um, window.thickness_um, window.first_um, window.lowest_um)
+    if changes.firsts is not None:
+        y, x = changes.firsts
+        labels = labels[:, :, y : y + crop, x : x + crop]
+    return replace(window, labels=np.ascontiguousarray(labels))
 
 
 def learning_rate(epoch: int, epochs: int, first: float, last_fraction: float) -> float:
@@ -109,6 +116,8 @@ def train(
     validation_places: Sequence[WindowPlace],
     checkpoint_path: str | os.PathLike,
     *,
+    processes: Processes | None = None,
+    stop: Callable[[], bool] = lambda: False,
     report: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Trained:
     """Train a network and return it with the weights of the epoch of the lowest validation loss.
@@ -126,19 +135,22 @@ def train(
         The windows; each once (see windows.window_places).
     checkpoint_path
         Scratch file.
-    report
-        Called as ``report(epoch, validation_loss)`` after the checkpoint of each epoch; it may raise to end the training.
+    processes
+        Who trains together; None for this process alone on the device of the settings.
+    stop, report
+        As in common.training.learn.
 
     Raises
     ------
     ContractError, DeviceError
         The runs differ in voxels, for ``paper`` in grid; the device is not there.
-    ConvergenceError
-        The loss became infinite or NaN.
+    ConvergenceError, SettingsError, StoppedError
+        As in common.training.learn.
     """
     check_runs_alike(runs, architecture)
     chosen = settings.architecture(architecture)
-    rules, device = chosen.training, select_device(settings.device)
+    processes = processes or Processes(device=select_device(settings.device))
+    rules, device = chosen.training, processes.device
     identity = content_digest(
         {
             "version": VERSION,
@@ -151,79 +163,102 @@ def train(
             ],
         }
     )
-    with seeded_torch(derived_seed(settings.seed, "surrogate", architecture)), WindowReader(runs, settings.lag_window) as reader:
+    seed = derived_seed(settings.seed, "surrogate", architecture)
+    with seeded_torch(seed, device), WindowReader(runs, settings.lag_window) as reader:
         model = build(architecture, chosen, settings.lag_window, runs[0].shape[1:]).to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay, fused=True)
-        stopping, rows, start, best = EarlyStopping(rules.patience), [], 0, None
-        held = _checkpoint(checkpoint_path, identity)
-        if held is not None:
-            model.load_state_dict(held["model"])
-            optimizer.load_state_dict(held["optimizer"])
-            restore_rng(held["random"])
-            stopping, rows, start, best = (
-                EarlyStopping.from_state(held["stopping"]),
-                held["rows"],
-                held["epoch"] + 1,
-                held["best"],
-            )
-            for row in rows:
-                report(row["epoch"], row["loss_validation"])
-
-        def kind(place: WindowPlace) -> tuple:
-            return (*runs[place.run].shape[1:], runs[place.run].voxel_edge_um, place.steps)
-
-        def batch(places: Sequence[WindowPlace], random: np.random.Generator | None) -> Batch:
-            windows, run = [reader.window(place) for place in places], runs[places[0].run]
-            whole = periodic = run.periodic
-            if random is not None and isinstance(rules, PressUnetTraining):
-                windows = [augmented(window, whole, random, rules.augment, rules.crop_voxels) for window in windows]
-                if rules.crop_voxels:
-                    sides = [w and n <= rules.crop_voxels for w, n in zip(whole[1:], run.shape[2:])]
-                    periodic = (whole[0], *sides)
-            return stack_windows(windows, run.voxel_edge_um, periodic, device)
-
-        if start == 0 and isinstance(model, PressUnet):
-            columns = [press_columns(runs[place.run], place, settings.lag_window) for place in train_places]
-            model.fit_recovery(columns, runs[0].voxel_edge_um)
-        for epoch in progress(range(start, rules.epochs), f"training {architecture}", unit="epoch"):
-            if stopping.should_stop:
-                break
-            random = generator(settings.seed, "surrogate", architecture, "epoch", epoch)
-            rate = learning_rate(epoch, rules.epochs, rules.learning_rate, rules.final_learning_rate_fraction)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss_train = _pass(model, train_places, kind, rules.batch_size, batch, settings, device, random, optimizer)
-            loss_validation = _pass(model, validation_places, kind, rules.batch_size, batch, settings, device)
-            if not math.isfinite(loss_train + loss_validation):
-                raise ConvergenceError(
-                    f"training {architecture}: the loss of epoch {epoch} is {loss_train} (training), {loss_validation} (validation)",
-                    hint="lower the learning rate",
-                )
-            is_best = stopping.update(epoch, loss_validation)
-            if is_best:
-                best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            rows.append(dict(zip(LOSS_COLUMNS, (epoch, loss_train, loss_validation, rate, is_best), strict=True)))
-            if (epoch + 1) % settings.checkpoint_every == 0 or epoch + 1 == rules.epochs or stopping.should_stop:
-                save_checkpoint(
-                    checkpoint_path,
-                    {
-                        "identity": identity, "epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                        "random": rng_state(), "stopping": stopping.state(), "rows": rows,
-                        # the same tensors are written once, and the best epoch is often the last
-                        "best": model.state_dict() if is_best else best,
-                    },
-                )  # fmt: skip
-            report(epoch, loss_validation)
-        model.load_state_dict(best)
-        model.eval()
-        return Trained(model, rows, stopping.best_step, stopping.best)
+        learned = learn(
+            WindowLesson(settings, architecture, reader, train_places, validation_places, device),
+            model,
+            torch.optim.AdamW(model.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay, fused=True),
+            Pace(rules.epochs, rules.batch_size, settings.checkpoint_every, rules.patience, largest_gradient=1.0),
+            identity=identity,
+            checkpoint_path=checkpoint_path,
+            processes=processes,
+            stop=stop,
+            report=report,
+        )
+    model.load_state_dict(learned.weights)
+    return Trained(model.eval(), learned.rows, learned.best_epoch, learned.best_loss, learned.processes)
 
 
-def _checkpoint(path: str | os.PathLike, identity: str) -> dict[str, Any] | None:
-    if not Path(path).exists():
-        return None
-    held = load_checkpoint(path)
-    return held if held.get("identity") == identity else None
+class WindowLesson(Lesson):
+    """Learning the frames that follow lag windows.
+
+    Parameters
+    ----------
+    settings, architecture
+        What is trained and how.
+    reader
+        The windows of the runs.
+    training, validation
+        The windows' places.
+    device
+        Where batches are put.
+    """
+
+    def __init__(
+        self,
+        settings: SurrogateSettings,
+        architecture: str,
+        reader: WindowReader,
+        training: Sequence[WindowPlace],
+        validation: Sequence[WindowPlace],
+        device: torch.device,
+    ) -> None:
+        self.settings, self.name, self.reader, self.runs, self.device = settings, architecture, reader, reader.runs, device
+        self.rules = settings.architecture(architecture).training
+        self.places = {True: training, False: validation}
+        self.kinds = {learns: [self._kind(place) for place in places] for learns, places in self.places.items()}
+        self.n_training, self.n_validation = len(training), len(validation)
+
+    def _kind(self, place: WindowPlace) -> tuple:
+        run = self.runs[place.run]
+        return (*run.shape[1:], run.voxel_edge_um, place.steps)
+
+    def generator(self, epoch: int) -> np.random.Generator:
+        """Return the generator of order, augmentation and crops."""
+        return generator(self.settings.seed, "surrogate", self.name, "epoch", epoch)
+
+    def batches(self, random: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Return the training windows in shuffled batches."""
+        return batches(self.kinds[True], self.rules.batch_size, random)
+
+    def validation_batches(self) -> list[NDArray[np.int64]]:
+        """Return the validation windows in batches."""
+        return batches(self.kinds[False], self.rules.batch_size)
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the rate of an epoch, on a cosine."""
+        return learning_rate(epoch, self.rules.epochs, self.rules.learning_rate, self.rules.final_learning_rate_fraction)
+
+    def begin(self, model: nn.Module) -> None:
+        """Fit the thickness of released films."""
+        if isinstance(model, PressUnet):
+            columns = [self._columns(place) for place in self.places[True]]
+            model.fit_recovery(columns, self.runs[0].voxel_edge_um)
+
+    def _columns(self, place: WindowPlace) -> PressColumns:
+        return press_columns(self.runs[place.run], place, self.settings.lag_window)
+
+    def batch(self, members: NDArray[np.int64], share: slice, random: np.random.Generator | None) -> Batch:
+        """Return the windows of a share; training windows of press_unet are augmented and cropped."""
+        places = [self.places[random is not None][index] for index in members]
+        run, rules = self.runs[places[0].run], self.rules
+        windows, periodic = [self.reader.window(place) for place in places[share]], run.periodic
+        if random is not None and isinstance(rules, PressUnetTraining):
+            crop = rules.crop_voxels
+            changes = [drawn_changes(run.shape[1:], run.periodic, random, rules.augment, crop) for _ in places]
+            windows = [changed(window, change, crop) for window, change in zip(windows, changes[share], strict=True)]
+            if crop:
+                sides = [wraps and n <= crop for wraps, n in zip(run.periodic[1:], run.shape[2:])]
+                periodic = (run.periodic[0], *sides)
+        tallest = max(self._columns(place).thickness_um.max() for place in places)
+        return replace(stack_windows(windows, run.voxel_edge_um, periodic, self.device), tallest_um=float(tallest))
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the mean loss of windows."""
+        with autocast(self.device, self.settings.precision):
+            return model.window_loss(batch)
 
 
 def batches(kinds: Sequence, size: int, random: np.random.Generator | None = None) -> list[NDArray[np.int64]]:
@@ -246,35 +281,6 @@ def batches(kinds: Sequence, size: int, random: np.random.Generator | None = Non
     return parts if random is None else [parts[index] for index in random.permutation(len(parts))]
 
 
-def _pass(
-    model: nn.Module,
-    places: Sequence[WindowPlace],
-    kind: Callable[[WindowPlace], tuple],
-    batch_size: int,
-    batch: Callable[[Sequence[WindowPlace], np.random.Generator | None], Batch],
-    settings: SurrogateSettings,
-    device: torch.device,
-    random: np.random.Generator | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-) -> float:
-    """Go through the windows once; return the mean loss over windows. With an optimizer the network learns, else it is only measured."""
-    model.train(optimizer is not None)
-    parts = batches([kind(place) for place in places], batch_size, random)
-    total = 0.0
-    with torch.set_grad_enabled(optimizer is not None):
-        for part in parts:
-            windows = batch([places[index] for index in part], random)
-            with autocast(device, settings.precision):
-                loss = model.window_loss(windows)
-            total += float(loss.detach()) * len(part)
-            if optimizer is not None:
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-    return total / len(places)
-
-
 def model_record(settings: SurrogateSettings, architecture: str, trained: Trained, run: Run) -> dict[str, Any]:
     """Return what a model file holds: the weights, and all that is needed to build the network again."""
     return {
@@ -286,6 +292,7 @@ def model_record(settings: SurrogateSettings, architecture: str, trained: Traine
         "voxel_edge_um": run.voxel_edge_um,
         "best_epoch": trained.best_epoch,
         "best_loss": trained.best_loss,
+        "processes": trained.processes,
         "n_weights": sum(weights.numel() for weights in trained.model.parameters()),
         "weights": {name: value.detach().cpu() for name, value in trained.model.state_dict().items()},
     }

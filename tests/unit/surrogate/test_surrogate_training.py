@@ -23,7 +23,7 @@ from workflow_scripts.surrogate.models import stack_windows
 from workflow_scripts.surrogate.rollout import predict_by_model
 from workflow_scripts.surrogate.settings import Architecture, SurrogateSettings
 from workflow_scripts.surrogate.splits import part_places, split_runs
-from workflow_scripts.surrogate.training import augmented, batches, load_model, model_record, train
+from workflow_scripts.surrogate.training import batches, changed, drawn_changes, load_model, model_record, train
 from workflow_scripts.surrogate.trial import VALUE_NAME, with_parameters
 from workflow_scripts.surrogate.windows import Window, describe_runs
 
@@ -173,12 +173,12 @@ def test_augmentation_keeps_columns_together():
     window = Window(labels, np.zeros(2), np.ones(2), 1.0, 1.0)
     random = np.random.default_rng(1)
     for _ in range(8):
-        changed = augmented(window, (False, True, True), random, True, None).labels
-        assert np.array_equal(np.sort(changed.reshape(2, 3, -1)), np.sort(labels.reshape(2, 3, -1)))
-        assert np.array_equal(changed[1] - changed[0], labels[1] - labels[0])
-    fixed = {augmented(window, (False, False, False), random, True, None).labels[0, 0, 0, 0] for _ in range(50)}
-    assert fixed <= {0, 3, 12, 15}, "walls stay where they are"
-    block = augmented(window, (False, True, True), random, False, 3).labels
+        moved = changed(window, drawn_changes((3, 4, 4), (False, True, True), random, True, None), None).labels
+        assert np.array_equal(np.sort(moved.reshape(2, 3, -1)), np.sort(labels.reshape(2, 3, -1)))
+        assert np.array_equal(moved[1] - moved[0], labels[1] - labels[0])
+    walls = [drawn_changes((3, 4, 4), (False, False, False), random, True, None) for _ in range(50)]
+    assert {changed(window, one, None).labels[0, 0, 0, 0] for one in walls} <= {0, 3, 12, 15}, "walls stay where they are"
+    block = changed(window, drawn_changes((3, 4, 4), (False, True, True), random, False, 3), 3).labels
     assert block.shape == (2, 3, 3, 3) and np.array_equal(block[1] - block[0], (labels[1] - labels[0])[:, :3, :3])
 
 
