@@ -1,6 +1,7 @@
 # Particle dumps and tomography of battery electrodes in; trained models, transport numbers and report tables out.
 #   snakemake --cores 2                                            the demo study (config/config.yaml)
 #   snakemake --cores 2 --configfile config/studies/NAME.yaml      a published study at full scale, or yours
+#   snakemake --profile slurm_profile                              the same on a cluster (docs/cluster.md)
 from snakemake.utils import min_version
 
 min_version("9.14")
@@ -12,6 +13,7 @@ if not config:  # a study stands alone: it is never merged into the demo's setti
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/launching.smk"
 include: "rules/calendering.smk"
 include: "rules/tomography.smk"
 include: "rules/transport.smk"

@@ -40,15 +40,18 @@ rule search_autoencoder:
         "<logs>/autoencoder/search_autoencoder/{case}.log",
     benchmark:
         "<benchmarks>/autoencoder/search_autoencoder/{case}.tsv"
+    localrule: True
     conda:
         "../envs/torch.yaml"
     threads: STUDY.settings.autoencoder.search.threads
     resources:
         mem_mb=16000,
         runtime=2880,
+        gpu=gpus(STUDY.settings.autoencoder.training.device),
+        launch="local",
     params:
-        workers=lambda wildcards, threads: STUDY.settings.autoencoder.search.workers_in(
-            threads
+        workers=lambda wildcards, threads, resources: search_workers(
+            STUDY.settings.autoencoder.search, threads, resources
         ),
         named=named_volumes,
         straddle=straddle,
@@ -58,7 +61,7 @@ rule search_autoencoder:
     shell:
         "python -m workflow_scripts.autoencoder.search_autoencoder"
         " --settings {input.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
-        " --directory {params.directory} --workers {params.workers} --output-trials {output.trials}"
+        " --directory {params.directory} {params.workers} --output-trials {output.trials}"
         " --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
@@ -85,14 +88,18 @@ rule train_autoencoder:
     resources:
         mem_mb=16000,
         runtime=1440,
+        gpu=gpus(STUDY.settings.autoencoder.training.device),
+        processes=1,
     params:
+        trainer=lambda wildcards, resources: trainer(resources),
+        processes=lambda wildcards, resources: processes(resources),
         named=named_volumes,
         split=lambda wildcards: STUDY.case(wildcards.case).split,
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
         directory=f"results/{STUDY.settings.name}/scratch/train_autoencoder_{{case}}_w{{window}}_s{{stride}}",
         version=stage_version("autoencoder"),
     shell:
-        "python -m workflow_scripts.autoencoder.train_autoencoder"
+        "{params.trainer} -m workflow_scripts.autoencoder.train_autoencoder {params.processes}"
         " --settings {input.settings} --mini-volumes {input.mini_volumes} --volumes {params.named:q}"
         " --split {params.split} {params.best} --checkpoint-directory {params.directory}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"
@@ -117,6 +124,7 @@ rule encode_mini_volumes:
     resources:
         mem_mb=8000,
         runtime=240,
+        gpu=gpus(STUDY.settings.autoencoder.training.device),
     params:
         named=named_volumes,
         version=stage_version("autoencoder"),
@@ -149,6 +157,7 @@ rule evaluate_autoencoder:
     resources:
         mem_mb=8000,
         runtime=240,
+        gpu=gpus(STUDY.settings.autoencoder.training.device),
     params:
         named=named_volumes,
         version=stage_version("autoencoder"),

@@ -3,6 +3,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 
 from workflow_scripts.common.cli import failures, prefer_own_programs
 from workflow_scripts.common.errors import CalandriaError

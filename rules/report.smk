@@ -115,6 +115,7 @@ rule tabulate_results:
         "<logs>/report/tabulate_results.log",
     benchmark:
         "<benchmarks>/report/tabulate_results.tsv"
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     threads: 1
@@ -199,6 +200,7 @@ if REPORT_RUNS:
             "<logs>/report/draw_surrogate.log",
         benchmark:
             "<benchmarks>/report/draw_surrogate.tsv"
+        localrule: True
         conda:
             "../envs/workflow.yaml"
         threads: 1
@@ -233,6 +235,7 @@ rule write_page:
         "<logs>/report/write_page.log",
     benchmark:
         "<benchmarks>/report/write_page.tsv"
+    localrule: True
     conda:
         "../envs/workflow.yaml"
     threads: 1

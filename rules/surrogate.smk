@@ -30,6 +30,7 @@ rule split_films:
 
 
 # The study's journal and checkpoints are no outputs: Snakemake deletes the outputs of a rule that fails.
+# With a profile for clusters the program only waits for the array of workers that it submits, so it stays where Snakemake runs.
 rule search_surrogate:
     input:
         settings=STUDY.slice("surrogate"),
@@ -44,22 +45,25 @@ rule search_surrogate:
         "<logs>/surrogate/search_surrogate.log",
     benchmark:
         "<benchmarks>/surrogate/search_surrogate.tsv"
+    localrule: True
     conda:
         "../envs/torch.yaml"
     threads: STUDY.settings.surrogate.search.study.threads
     resources:
         mem_mb=48000,
         runtime=2880,
+        gpu=gpus(SURROGATE.device),
+        launch="local",
     params:
-        workers=lambda wildcards, threads: STUDY.settings.surrogate.search.study.workers_in(
-            threads
+        workers=lambda wildcards, threads, resources: search_workers(
+            SURROGATE.search.study, threads, resources
         ),
         directory=f"results/{STUDY.settings.name}/scratch/search_surrogate",
         version=stage_version("surrogate"),
     shell:
         "python -m workflow_scripts.surrogate.search_surrogate"
         " --settings {input.settings} --split {input.split}"
-        " --frames {input.frames} --directory {params.directory} --workers {params.workers}"
+        " --frames {input.frames} --directory {params.directory} {params.workers}"
         " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
@@ -82,12 +86,16 @@ rule train_surrogate:
     resources:
         mem_mb=48000,
         runtime=1440,
+        gpu=gpus(SURROGATE.device),
+        processes=1,
     params:
+        trainer=lambda wildcards, resources: trainer(resources),
+        processes=lambda wildcards, resources: processes(resources),
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
         directory=f"results/{STUDY.settings.name}/scratch/train_surrogate_{{architecture}}",
         version=stage_version("surrogate"),
     shell:
-        "python -m workflow_scripts.surrogate.train_surrogate"
+        "{params.trainer} -m workflow_scripts.surrogate.train_surrogate {params.processes}"
         " --settings {input.settings} --architecture {wildcards.architecture} --split {input.split}"
         " --frames {input.frames} {params.best} --checkpoint-directory {params.directory}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"
@@ -113,6 +121,7 @@ rule predict_frames:
     resources:
         mem_mb=8000,
         runtime=120,
+        gpu=gpus(SURROGATE.device),
     params:
         options=predictor_options,
         outputs=prediction_outputs,

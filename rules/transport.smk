@@ -1,7 +1,7 @@
 # Steady diffusion through volumes, contact areas, volume fractions.
 
 
-# The solver runs on MPI ranks: a profile sets launcher and ranks by the resources mpi and tasks.
+# The solver runs on MPI ranks: a profile sets launcher, ranks and nodes by the resources mpi, tasks and nodes.
 rule solve_diffusion:
     input:
         settings=STUDY.slice("transport"),

@@ -43,7 +43,7 @@ def test_the_rules_are_found():
 def test_a_rule_its_program_log_and_benchmark_share_one_name(rule):
     stage, body = RULES[rule]
     home = HOME_OF.get(rule, stage)
-    assert f"python -m workflow_scripts.{home}.{rule}" in body
+    assert f" -m workflow_scripts.{home}.{rule}" in body
     assert f"workflow_scripts.{home}.{rule}" in PROGRAMS
     log, benchmark = (re.search(rf'{word}:\s*"([^"]+)"', body) for word in ("log", "benchmark"))
     assert re.fullmatch(rf"<logs>/{stage}/{rule}(/.+)?\.log", log.group(1))
@@ -115,7 +115,12 @@ def test_conda_files_hold_the_pins_of_the_lock_of_their_name(software):
     assert sorted(path.stem for path in (REPOSITORY / "envs").glob("*.lock")) == SOFTWARE
 
 
-IMPORTED_AS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
+IMPORTED_AS = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "snakemake_executor_plugin_slurm": "snakemake-executor-plugin-slurm",
+    "yaml": "pyyaml",
+}
 
 
 def test_what_tests_and_programs_import_is_named_in_the_extras():

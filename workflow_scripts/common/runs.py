@@ -71,10 +71,17 @@ class Run:
         self._lock = lock_folder(self.folder, token)
         self.started = os.fstat(self._lock.fileno()).st_mtime
         os.environ[TOKEN] = token
-        atexit.register(self._lock.truncate, 0)
+        atexit.register(self.end)
         threading.Thread(target=_show_life, args=(self._lock,), daemon=True).start()
         if slurm or shutil.which("squeue"):
             end_older_jobs(folder_word(self.folder), must_answer=slurm)
+
+    def end(self) -> None:
+        """Give the folder back; the empty file tells that nobody was killed."""
+        if self._lock is not None:
+            self._lock.truncate(0)
+            self._lock.close()
+            self._lock = None
 
 
 def guard_runs(workflow: Any, folder: str) -> Run:

@@ -1,0 +1,54 @@
+# How programs are started on nodes and GPUs: resources, which a profile overrides for each rule, become command lines.
+# Resources trigger no rerun, nor do parameters that follow from them: the same results on another machine stay up to date.
+
+WORKER_OPTIONS = {
+    "partition": "slurm_partition",
+    "account": "slurm_account",
+    "qos": "qos",
+    "runtime-minutes": "runtime",
+    "memory-mb": "mem_mb",
+    "cpus-per-worker": "cpus_per_task",
+    "gpus": "gpu",
+    "gpu-type": "gpu_model",
+    "max-running": "max_running",
+    "sbatch-options": "slurm_extra",
+    "setup": "setup",
+}
+
+
+def gpus(device):
+    """Return how many GPUs a rule asks for: one where its settings say so."""
+    return int(device.startswith("cuda"))
+
+
+def search_workers(search, threads, resources):
+    """Return a search's options for its workers: processes here, or one SLURM array with what the rule asks for per worker."""
+    if resources.launch == "local":
+        return f"--workers {search.workers_in(threads)}"
+    given = {option: resources.get(name, "") for option, name in WORKER_OPTIONS.items()}
+    options = [
+        f"--{option}={value}"
+        for option, value in given.items()
+        if value not in ("", None)
+    ]
+    return " ".join(
+        [
+            f"--launch={resources.launch} --workers={resources.get('workers', search.workers)}",
+            *map(quote, options),
+        ]
+    )
+
+
+def trainer(resources):
+    """Return how a training program is started: once, by torchrun on one node, or by the launcher of a profile on several."""
+    if resources.get("mpi"):
+        return f"{resources.mpi} -n {resources.tasks} python"
+    if resources.processes > 1:
+        return f"python -m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
+    return "python"
+
+
+def processes(resources):
+    """Return the option by which a training program checks how many processes take part."""
+    number = resources.tasks if resources.get("mpi") else resources.processes
+    return f"--processes {number}" if number > 1 else ""
