@@ -65,7 +65,9 @@ SHARED_LEVELS = """
 import json, sys
 import numpy as np
 from mpi4py import MPI
+from workflow_scripts.transport import multigrid
 from workflow_scripts.transport.solver import tortuosity
+multigrid.FEW = int(sys.argv[1])
 labels = np.load("large.npy", mmap_mode="r")
 found = []
 for axis, sides in (("z", "no-flux"), ("x", "periodic")):
@@ -77,11 +79,11 @@ if MPI.COMM_WORLD.rank == 0:
 """
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_ranks_that_share_coarse_levels_find_the_same(tmp_path, ranks):
+@pytest.mark.parametrize(("ranks", "few"), [(2, 2000), (3, 2000), (4, 2000), (3, 20)])
+def test_ranks_that_share_coarse_levels_find_the_same(tmp_path, ranks, few):
     labels = np.random.default_rng(7).choice([0, 0, 1, 2], size=(45, 36, 50)).astype(np.uint8)
     np.save(tmp_path / "large.npy", labels)
-    done = start_ranks(ranks, ["-c", SHARED_LEVELS], tmp_path)
+    done = start_ranks(ranks, ["-c", SHARED_LEVELS, str(few)], tmp_path)
     assert done.returncode == 0, done.stderr
     expected = [
         tortuosity(labels, diffusivities, axis=axis, sides=sides, tolerance=1e-6)

@@ -9,6 +9,19 @@
 #define D_STORE(p, v) (*(doubles_unaligned *)(p) = (v))
 #define WIDE(v) __builtin_convertvector(v, doubles)
 #define NARROW(v) __builtin_convertvector(v, floats)
+/* Stores eight lanes from entry k of a row on, or as many as the row has left: behind it the next one begins. */
+#define STORE(store, kind, p, v)                                                                                        \
+    do {                                                                                                                \
+        if (k + 8 <= grid->half) {                                                                                      \
+            store((p) + i, v);                                                                                          \
+        } else {                                                                                                        \
+            kind lanes[8];                                                                                              \
+            store(lanes, v);                                                                                            \
+            for (int64_t m = 0; m < grid->half - k; m++) (p)[i + m] = lanes[m];                                         \
+        }                                                                                                               \
+    } while (0)
+#define PUT(p, v) STORE(V_STORE, float, p, v)
+#define D_PUT(p, v) STORE(D_STORE, double, p, v)
 #define KEEP(v, mask) ((floats)((ints)(v) & (mask)))
 #define QUOTIENT(a, d) ((floats)((ints)((a) / ((d) + (floats)((ints)((d) == 0) & (ints)ONES))) & ((d) != 0)))
 
@@ -78,7 +91,7 @@ static void NAME(first_odd)(const Grid *grid, const float *restrict r, float *re
             const int64_t i = row + k;
             ODD_FACES(grid);
             const floats diagonal = SUM_FACES;
-            V_STORE(z_odd + i, KEEP(QUOTIENT(V_LOAD(r + i), diagonal), MASK_AT(grid, k)));
+            PUT(z_odd, QUOTIENT(V_LOAD(r + i), diagonal));
         }
     }
 }
@@ -123,8 +136,8 @@ static double NAME(relax_odd)(const Grid *grid, const float *restrict r, const f
             const int64_t i = row + k;
             ODD_FACES(grid);
             const floats right_side = V_LOAD(r + i), diagonal = SUM_FACES, flow = right_side + FLOW_IN(z_even);
-            const floats value = KEEP(QUOTIENT(flow, diagonal), MASK_AT(grid, k));
-            V_STORE(z_odd + i, value);
+            const floats value = QUOTIENT(flow, diagonal);
+            PUT(z_odd, value);
             sum += WIDE(KEEP(right_side * value, MASK_AT(grid, k)));
         }
         product += NAME(total)(sum);
@@ -142,7 +155,7 @@ static void NAME(relax_even)(const Grid *grid, const float *restrict z_odd, floa
             const int64_t i = row + k;
             EVEN_FACES(grid);
             const floats diagonal = SUM_FACES, flow = FLOW_IN(z_odd);
-            V_STORE(z_even + i, KEEP(QUOTIENT(flow, diagonal), MASK_AT(grid, k)));
+            PUT(z_even, QUOTIENT(flow, diagonal));
         }
     }
 }
@@ -161,10 +174,10 @@ static double NAME(turn)(const Grid *grid, const float *restrict z_odd, const fl
             const int64_t i = row + k;
             ODD_FACES(grid);
             const floats here = V_LOAD(z_odd + i), flow = NET_IN(z_even, here);
-            const floats p_new = here + b * V_LOAD(p + i), q_new = KEEP(b * V_LOAD(q + i) - flow, MASK_AT(grid, k));
-            V_STORE(p + i, p_new);
-            V_STORE(q + i, q_new);
-            sum += WIDE(p_new * q_new);
+            const floats p_new = here + b * V_LOAD(p + i), q_new = b * V_LOAD(q + i) - flow;
+            PUT(p, p_new);
+            PUT(q, q_new);
+            sum += WIDE(KEEP(p_new * q_new, MASK_AT(grid, k)));
         }
         product += NAME(total)(sum);
     }
@@ -184,9 +197,9 @@ static void NAME(advance)(const Grid *grid, float alpha, double scale, const flo
             const int64_t i = row + k;
             ODD_FACES(grid);
             const floats left_over = V_LOAD(r + i) - a * V_LOAD(q + i), diagonal = SUM_FACES;
-            D_STORE(c + i, D_LOAD(c + i) + step * WIDE(V_LOAD(p + i)));
-            V_STORE(r + i, left_over);
-            V_STORE(z_odd + i, KEEP(QUOTIENT(left_over, diagonal), MASK_AT(grid, k)));
+            D_PUT(c, D_LOAD(c + i) + step * WIDE(V_LOAD(p + i)));
+            PUT(r, left_over);
+            PUT(z_odd, QUOTIENT(left_over, diagonal));
         }
     }
 }
@@ -231,7 +244,7 @@ static double NAME(residual_odd)(const Grid *grid, const double *restrict c_odd,
                  (WIDE(g2) * (D_LOAD(c_even + i - sy) - here) + WIDE(g3) * (D_LOAD(c_even + i + sy) - here))) +
                 (WIDE(g4) * (D_LOAD(c_even + i - left) - here) + WIDE(g5) * (D_LOAD(c_even + i + right) - here));
             const doubles kept = (doubles)((longs)flow & __builtin_convertvector(MASK_AT(grid, k), longs));
-            V_STORE(r + i, NARROW(kept * scale));
+            PUT(r, NARROW(kept * scale));
             sum += kept * kept;
         }
         squares += NAME(total)(sum);
@@ -289,7 +302,7 @@ static void NAME(strongest)(const Grid *grid, float *restrict even, float *restr
             VECTORS_OF(grid) {
                 const int64_t i = row + k;
                 EVEN_FACES(grid);
-                V_STORE(even + i, LARGEST);
+                PUT(even, LARGEST);
             }
         }
         {
@@ -297,7 +310,7 @@ static void NAME(strongest)(const Grid *grid, float *restrict even, float *restr
             VECTORS_OF(grid) {
                 const int64_t i = row + k;
                 ODD_FACES(grid);
-                V_STORE(odd + i, LARGEST);
+                PUT(odd, LARGEST);
             }
         }
     }

@@ -7,9 +7,8 @@
 #ifndef CALANDRIA_TRANSPORT_HIERARCHY_H
 #define CALANDRIA_TRANSPORT_HIERARCHY_H
 #include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+#include "_memory.h"
 
 enum { MOST_LEVELS = 40, DIRECT = 100, MOST_DIRECT = 600 };
 
@@ -71,9 +70,9 @@ static int level_room(Level *level, int32_t n, int32_t halo, int64_t entries)
 {
     const size_t all = (size_t)n + halo + 1;
     level->n = n, level->halo = halo;
-    level->start = malloc((n + 1) * sizeof(int32_t)), level->entry = malloc((entries + 1) * sizeof(Entry));
-    level->end = calloc(n + 1, sizeof(float)), level->inside = calloc(3 * all, sizeof(float));
-    level->block = malloc(3 * all * sizeof(uint16_t));
+    level->start = ROOM(int32_t, n), level->entry = ROOM(Entry, entries);
+    level->end = ZEROS(float, n), level->inside = ZEROS(float, 3 * all);
+    level->block = ROOM(uint16_t, 3 * all);
     return level->start && level->entry && level->end && level->inside && level->block;
 }
 
@@ -82,8 +81,8 @@ static int level_finish(Level *level)
 {
     const int32_t n = level->n;
     const size_t all = (size_t)n + level->halo + 1;
-    level->middle = malloc((n + 1) * sizeof(int32_t)), level->inverse = malloc((n + 1) * sizeof(float));
-    level->x = calloc(all, sizeof(float)), level->b = calloc(n + 1, sizeof(float));
+    level->middle = ROOM(int32_t, n), level->inverse = ROOM(float, n);
+    level->x = ZEROS(float, all), level->b = ZEROS(float, n);
     if (!level->middle || !level->inverse || !level->x || !level->b) return 0;
     level->red = 0;
     for (int32_t i = 0; i < n; i++) {
@@ -127,9 +126,9 @@ static int32_t level_aggregate(const Level *level, float threshold, int32_t *par
         for (int a = 0; a < 3; a++)
             if ((level->block[3 * i + a] >> 1) - least[a] >= grid[a]) grid[a] = (level->block[3 * i + a] >> 1) - least[a] + 1;
     for (int a = 0; a < 3; a++) blocks *= grid[a];
-    int32_t *first = calloc(2 * blocks + 2, sizeof(int32_t)), *order = malloc((n + 1) * sizeof(int32_t));
-    int32_t *key = malloc((n + 1) * sizeof(int32_t)), *stack = malloc((n + 1) * sizeof(int32_t));
-    float *strongest = malloc((n + 1) * sizeof(float));
+    int32_t *first = ZEROS(int32_t, 2 * blocks + 1), *order = ROOM(int32_t, n);
+    int32_t *key = ROOM(int32_t, n), *stack = ROOM(int32_t, n);
+    float *strongest = ROOM(float, n);
     if (!first || !order || !key || !stack || !strongest) goto end;
     for (int32_t i = 0; i < n; i++) {
         const int z = level->block[3 * i] >> 1, y = level->block[3 * i + 1] >> 1, x = level->block[3 * i + 2] >> 1;
@@ -173,8 +172,8 @@ end:
 static int level_connect(const Level *fine, const int32_t *parent, const uint16_t *block, int32_t n, int32_t halo, Level *coarse)
 {
     const int32_t fine_n = fine->n;
-    int32_t *first = calloc((size_t)n + 2, sizeof(int32_t)), *order = malloc((fine_n + 1) * sizeof(int32_t));
-    int32_t *place = malloc(((size_t)n + halo + 1) * sizeof(int32_t));
+    int32_t *first = ZEROS(int32_t, (size_t)n + 1), *order = ROOM(int32_t, fine_n);
+    int32_t *place = ROOM(int32_t, (size_t)n + halo);
     int good = level_room(coarse, n, halo, fine->start[fine_n]) && first && order && place;
     if (!good) goto end;
     memcpy(coarse->block, block, 3 * (size_t)n * sizeof(uint16_t));
@@ -331,7 +330,7 @@ static int32_t level_match(const Level *level, float least, int32_t *parent, uin
 {
     const int32_t n = level->n;
     int32_t count = 0;
-    float *strongest = malloc((n + 1) * sizeof(float));
+    float *strongest = ROOM(float, n);
     if (!strongest) return -1;
     for (int32_t i = 0; i < n; i++) {
         parent[i] = -1;
@@ -378,8 +377,8 @@ static int coarsen(Level *fine, Level *coarse, float threshold)
 {
     const int32_t n = fine->n;
     int result = -1;
-    uint16_t *block = malloc((n + 1) * 3 * sizeof(uint16_t));
-    fine->parent = malloc((n + 1) * sizeof(int32_t));
+    uint16_t *block = ROOM(uint16_t, 3 * (size_t)n);
+    fine->parent = ROOM(int32_t, n);
     if (!fine->parent || !block) goto end;
     int matched;
     const int32_t count = level_group(fine, threshold, fine->parent, block, &matched);

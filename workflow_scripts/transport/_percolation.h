@@ -2,7 +2,7 @@
 #ifndef CALANDRIA_TRANSPORT_PERCOLATION_H
 #define CALANDRIA_TRANSPORT_PERCOLATION_H
 #include <stdint.h>
-#include <stdlib.h>
+#include "_memory.h"
 #include <string.h>
 
 typedef struct {
@@ -48,8 +48,8 @@ static Runs *runs_found(const uint8_t *phase, const int64_t *extent)
     if (!runs) return NULL;
     const int64_t nz = runs->nz = extent[0], ny = runs->ny = extent[1], nx = runs->nx = extent[2], rows = nz * ny;
     int64_t room = rows * 4 + nx + 64, count = 0;
-    runs->first = malloc((rows + 1) * sizeof(int64_t));
-    runs->from = malloc(room * sizeof(int32_t)), runs->to = malloc(room * sizeof(int32_t));
+    runs->first = ROOM(int64_t, rows);
+    runs->from = ROOM(int32_t, room), runs->to = ROOM(int32_t, room);
     if (!runs->first || !runs->from || !runs->to) goto failed;
     for (int64_t row = 0; row < rows; row++) {
         const uint8_t *at = phase + row * nx;
@@ -72,8 +72,8 @@ static Runs *runs_found(const uint8_t *phase, const int64_t *extent)
     }
     runs->first[rows] = runs->runs = count;
     if (count >= INT32_MAX) goto failed;
-    runs->parent = malloc((count + 1) * sizeof(int32_t));
-    runs->within = malloc((count + 1) * sizeof(int32_t));
+    runs->parent = ROOM(int32_t, count);
+    runs->within = ROOM(int32_t, count);
     if (!runs->parent || !runs->within) goto failed;
     for (int64_t k = 0; k < count; k++) runs->parent[k] = (int32_t)k;
     for (int64_t z = 0; z < nz; z++)

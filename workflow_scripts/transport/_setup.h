@@ -1,7 +1,6 @@
 /* From phases to the finest level, and from there to the first graph of aggregates. */
 #ifndef CALANDRIA_TRANSPORT_SETUP_H
 #define CALANDRIA_TRANSPORT_SETUP_H
-#include <stdlib.h>
 #include <string.h>
 #include "_grid.h"
 #include "_hierarchy.h"
@@ -24,7 +23,7 @@ static Grid *grid_made(const int64_t *extent, int has_low, int has_high, const f
     if (!grid) return NULL;
     grid->nz = extent[0], grid->ny = extent[1], grid->nx = extent[2];
     grid->half = (grid->nx + 1) / 2;
-    grid->row = (grid->half + 2 + 7) / 8 * 8;
+    grid->row = grid->half + 2;
     grid->plane = (grid->ny + 2) * grid->row;
     grid->has_low = has_low, grid->has_high = has_high;
     grid->wide = count > 16;
@@ -33,9 +32,9 @@ static Grid *grid_made(const int64_t *extent, int has_low, int has_high, const f
     if (copy) memcpy(copy, table, count * sizeof(float));
     int complete = copy != NULL;
     for (int k = 0; k < (grid->wide ? 6 : 3); k++)
-        complete &= (grid->code[k] = calloc(entries_of(grid), grid->wide ? sizeof(uint16_t) : sizeof(uint8_t))) != NULL;
-    complete &= (grid->part = calloc(entries_of(grid), 1)) != NULL;
-    complete &= (grid->base = malloc(((grid->nz + 1) / 2 * ((grid->ny + 1) / 2) * grid->half + 8) * sizeof(int32_t))) != NULL;
+        complete &= (grid->code[k] = ZEROS(uint8_t, entries_of(grid) << grid->wide)) != NULL;
+    complete &= (grid->part = ZEROS(uint8_t, entries_of(grid))) != NULL;
+    complete &= (grid->base = ROOM(int32_t, (grid->nz + 1) / 2 * ((grid->ny + 1) / 2) * grid->half + 7)) != NULL;
     if (complete) return grid;
     grid_release(grid);
     return NULL;
@@ -114,8 +113,8 @@ static inline int inside(const Grid *grid, int64_t z, int64_t y, int64_t x)
 
 /* Splits each block of 2 x 2 x 2 voxels into its strongly joined parts and numbers them: red blocks first, blocks in raster order
    within a colour. even and odd hold the strongest conductance of each voxel, and afterwards, as integers, its
-   number (-1 where nothing conducts). Returns the count. */
-SPECIAL int32_t number_blocks(Grid *grid, float *even, float *odd, float threshold, const int wide)
+   number (-1 where nothing conducts). home is the first block of this part in the whole volume. Returns the count. */
+SPECIAL int32_t number_blocks(Grid *grid, float *even, float *odd, const int32_t *home, float threshold, const int wide)
 {
     const int64_t bz = (grid->nz + 1) / 2, by = (grid->ny + 1) / 2, bx = grid->half;
     const uint8_t(*partition)[8] = (const uint8_t(*)[8])partitions();
@@ -126,7 +125,7 @@ SPECIAL int32_t number_blocks(Grid *grid, float *even, float *odd, float thresho
                 int32_t *base = base_of(grid, 2 * z, 2 * y);
                 int64_t rows[4];
                 for (int c = 0; c < 4; c++) rows[c] = row_of(grid, 2 * z + (c >> 1), 2 * y + (c & 1));
-                for (int64_t x = (z + y + colour) & 1; x < bx; x += 2) {
+                for (int64_t x = (home[0] + home[1] + home[2] + z + y + colour) & 1; x < bx; x += 2) {
                     int mask = 0, bit = 0;
                     for (int e = 0; e < 4; e++) {
                         const int v = EVEN_CORNERS[e];
@@ -161,9 +160,9 @@ SPECIAL int32_t number_blocks(Grid *grid, float *even, float *odd, float thresho
     return grid->nodes = count;
 }
 
-static int32_t number_aggregates(Grid *grid, float *even, float *odd, float threshold)
+static int32_t number_aggregates(Grid *grid, float *even, float *odd, const int32_t *home, float threshold)
 {
-    return grid->wide ? number_blocks(grid, even, odd, threshold, 1) : number_blocks(grid, even, odd, threshold, 0);
+    return grid->wide ? number_blocks(grid, even, odd, home, threshold, 1) : number_blocks(grid, even, odd, home, threshold, 0);
 }
 
 /* Sums the faces between aggregates, whose numbers even and odd hold, ghosts included. home is the first block of this part in
@@ -184,7 +183,7 @@ SPECIAL int connect_blocks(const Grid *grid, const int32_t *even, const int32_t 
                 int64_t rows[4];
                 for (int c = 0; c < 4; c++) rows[c] = row_of(grid, 2 * z + (c >> 1), 2 * y + (c & 1));
                 const int32_t *base = base_of(grid, 2 * z, 2 * y);
-                for (int64_t x = (z + y + colour) & 1; x < bx; x += 2) {
+                for (int64_t x = (home[0] + home[1] + home[2] + z + y + colour) & 1; x < bx; x += 2) {
                     int32_t found[8][MOST], id[8];
                     float sum[8][MOST];
                     int count[8] = {0}, parts = 0;

@@ -140,10 +140,10 @@ EXPORT void fine_layout(const Grid *grid, int64_t *layout)
     layout[0] = grid->half, layout[1] = grid->row, layout[2] = grid->plane, layout[3] = entries_of(grid);
 }
 
-EXPORT int32_t fine_number(Grid *grid, float *even, float *odd, float threshold)
+EXPORT int32_t fine_number(Grid *grid, float *even, float *odd, const int32_t *home, float threshold)
 {
     of(grid)->strongest(grid, even, odd);
-    return number_aggregates(grid, even, odd, threshold);
+    return number_aggregates(grid, even, odd, home, threshold);
 }
 
 EXPORT Level *fine_connect(const Grid *grid, const int32_t *even, const int32_t *odd, const int32_t *home, int32_t halo)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Extents = tuple[int, int, int]
-ALIGNMENTS = (16, 8, 4, 2)
 
 
 @dataclass(frozen=True)
@@ -27,16 +26,13 @@ class Blocks:
     wraps
         Whether the sides along each axis are periodic.
     counts
-        Blocks along each axis.
-    alignment
-        Blocks begin at its multiples, so that aggregates of that size never lie on two ranks.
+        Blocks along each axis; they begin at even voxels, so that aggregates of 2 x 2 x 2 never lie on two ranks.
     """
 
     communicator: Any
     extents: Extents
     wraps: tuple[bool, bool, bool]
     counts: Extents = (1, 1, 1)
-    alignment: int = ALIGNMENTS[0]
 
     @classmethod
     def of(cls, communicator: Any, extents: Extents, wraps: tuple[bool, bool, bool]) -> "Blocks":
@@ -44,18 +40,15 @@ class Blocks:
         size = communicator.size if communicator is not None else 1
         if size == 1:
             return cls(None, extents, wraps)
-        for alignment in ALIGNMENTS:
-            pieces = tuple(-(-n // alignment) for n in extents)
-            fitting = [
-                counts
-                for counts in itertools.product(*(range(1, size + 1) for _ in range(3)))
-                if math.prod(counts) == size and all(count <= many for count, many in zip(counts, pieces, strict=True))
-            ]
-            if fitting:
-                return cls(
-                    communicator, extents, wraps, min(fitting, key=lambda c: _cost(extents, pieces, c, alignment)), alignment
-                )
-        return cls(None, extents, wraps)
+        pieces = tuple(-(-n // 2) for n in extents)
+        fitting = [
+            counts
+            for counts in itertools.product(*(range(1, size + 1) for _ in range(3)))
+            if math.prod(counts) == size and all(count <= many for count, many in zip(counts, pieces, strict=True))
+        ]
+        if not fitting:
+            return cls(None, extents, wraps)
+        return cls(communicator, extents, wraps, min(fitting, key=lambda counts: _cost(extents, pieces, counts)))
 
     @property
     def size(self) -> int:
@@ -74,8 +67,8 @@ class Blocks:
         return (z, *divmod(rest, self.counts[2]))
 
     def _bound(self, axis: int, place: int) -> int:
-        pieces = -(-self.extents[axis] // self.alignment)
-        return min(self.alignment * (pieces * place // self.counts[axis]), self.extents[axis])
+        pieces = -(-self.extents[axis] // 2)
+        return min(2 * (pieces * place // self.counts[axis]), self.extents[axis])
 
     @cached_property
     def start(self) -> Extents:
@@ -95,7 +88,7 @@ class Blocks:
     def turned(self, order: Extents, wraps: tuple[bool, ...]) -> "Blocks":
         """Return the same blocks with the axes in another order, of which fewer may wrap; ranks keep their voxels."""
         extents, wrapping, counts = (tuple(values[axis] for axis in order) for values in (self.extents, wraps, self.counts))
-        return _Turned(self.communicator, extents, wrapping, counts, self.alignment, self, order)  # type: ignore[arg-type]
+        return _Turned(self.communicator, extents, wrapping, counts, self, order)  # type: ignore[arg-type]
 
     def neighbour(self, axis: int, up: bool) -> int | None:
         """Return the rank beyond a side of this block; None where the volume ends or the block meets itself."""
@@ -188,8 +181,8 @@ def _plane(array: NDArray, axis: int, index: int) -> NDArray:
     return array[index] if axis == 0 else array[:, index] if axis == 1 else array[:, :, index]
 
 
-def _cost(extents: Extents, pieces: tuple[int, ...], counts: Extents, alignment: int) -> tuple[float, int]:
+def _cost(extents: Extents, pieces: tuple[int, ...], counts: Extents) -> tuple[float, int]:
     """Voxels of the largest block and, dearer, of the surfaces that it shares; cuts across rows last."""
-    block = [min(alignment * -(-many // count), n) for n, many, count in zip(extents, pieces, counts, strict=True)]
+    block = [min(2 * -(-many // count), n) for n, many, count in zip(extents, pieces, counts, strict=True)]
     surface = sum(2 * math.prod(block) / side for side, count in zip(block, counts, strict=True) if count > 1)
     return math.prod(block) + 4 * surface, counts[2]

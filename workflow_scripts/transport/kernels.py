@@ -60,7 +60,7 @@ def kernels() -> ctypes.CDLL:
         "percolation_free": (None, [pointer]),
         "fine_build": (pointer, [pointer, number, number, pointer, pointer, number, pointer, number]),
         "fine_layout": (None, [pointer] * 2),
-        "fine_number": (count, [pointer] * 3 + [single]),
+        "fine_number": (count, [pointer] * 4 + [single]),
         "fine_connect": (level, [pointer] * 4 + [count]),
         "fine_free": (None, [pointer]),
         "wrap_sides": (None, [pointer, pointer, number, number, number]),

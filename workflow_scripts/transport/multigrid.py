@@ -2,6 +2,7 @@
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,8 @@ class System:
 
     def _build_coarse(self) -> None:
         library, blocks = kernels(), self.blocks
-        n = library.fine_number(self.grid, address(self.z_even), address(self.z_odd), STRONG)
+        home = np.array([start // 2 for start in blocks.start], np.int32)
+        n = library.fine_number(self.grid, address(self.z_even), address(self.z_odd), address(home), STRONG)
         ids = [part.view(np.int32) for part in (self.z_even, self.z_odd)]
         halo = np.empty(0, np.int64)
         for part in ids:
@@ -123,10 +125,9 @@ class System:
                 for part in ids
                 for axis, up, other in blocks.sides()
             ]
-            halo = np.unique(np.concatenate([np.empty(0, np.int64), *(g[g >= 0] + offset for g, offset in ghosts)]))
+            halo, number = _numbered([ghost[ghost >= 0] + offset for ghost, offset in ghosts], int(offsets[-1]))
             for ghost, offset in ghosts:
-                ghost[...] = np.where(ghost >= 0, n + np.searchsorted(halo, ghost + offset), -1)
-        home = np.array([start // 2 for start in blocks.start], np.int32)
+                ghost[...] = np.where(ghost >= 0, n + number[ghost + offset], -1)
         level = library.fine_connect(self.grid, *(address(part) for part in ids), address(home), halo.size)
         if not level:
             raise MemoryError("no room for the coarse levels")
@@ -156,6 +157,17 @@ def _ghosts(boxed: NDArray, axis: int, up: bool, last: int) -> NDArray:
     if axis == 1:
         return boxed[1:-1, -1 if up else 0, 1 : last + 1]
     return boxed[1:-1, 1:-1, last + 1 if up else 0]
+
+
+def _numbered(ids: list[NDArray[np.int64]], total: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the distinct ones among ids below ``total``, in order, and a table that tells the place of each among them."""
+    present = np.zeros(total, bool)
+    for some in ids:
+        present[some] = True
+    distinct = np.flatnonzero(present)
+    table = np.empty(total + 1, np.int32)  # and one more, for the number -1
+    table[distinct] = np.arange(distinct.size)
+    return distinct, table
 
 
 @dataclass
@@ -190,6 +202,38 @@ class _Halo:
         requests += [communicator.Isend(part, dest=k, tag=7) for (k, _), part in zip(self.sends, sent, strict=True)]  # type: ignore[attr-defined]
         for request in requests:
             request.Wait()
+
+    def kept_for(self, values: NDArray) -> "_KeptExchange":
+        """Return an exchange of one array, for which all is made ready once."""
+        return _KeptExchange(self, values)
+
+
+class _KeptExchange:
+    """What :meth:`_Halo.fill` does, for one array again and again."""
+
+    def __init__(self, halo: _Halo, values: NDArray) -> None:
+        from mpi4py import MPI
+
+        communicator: Any = halo.communicator
+        self._values, self._start, self._wait = values, MPI.Prequest.Startall, MPI.Request.Waitall
+        self._sent = [(numbers, np.empty(numbers.size, values.dtype)) for _, numbers in halo.sends]
+        self._requests = [communicator.Recv_init(values[halo.n + a : halo.n + b], source=k, tag=7) for k, a, b in halo.receives]
+        self._requests += [
+            communicator.Send_init(part, dest=k, tag=7) for (k, _), (_, part) in zip(halo.sends, self._sent, strict=True)
+        ]
+
+    def fill(self) -> None:
+        """Bring the values of other ranks' nodes."""
+        for numbers, part in self._sent:
+            self._values.take(numbers, out=part, mode="clip")
+        self._start(self._requests)
+        self._wait(self._requests)
+
+    def free(self) -> None:
+        """Give the requests back."""
+        for request in self._requests:
+            request.Free()
+        self._requests = []
 
 
 class Coarse:
@@ -245,7 +289,7 @@ class Coarse:
         library, level = kernels(), self.shared[k]
         for colour in (0, 1):
             library.level_sweep(level.pointer, colour, 1, zero)
-            level.halo.fill(level.x)
+            level.exchange.fill()
         level.next_b[...] = 0
         library.level_down(level.pointer, level.parent.ctypes.data, level.next_b.ctypes.data, zero)
         if k + 1 == len(self.shared):
@@ -260,20 +304,20 @@ class Coarse:
         library.level_up(level.pointer, level.parent.ctypes.data, level.next_x.ctypes.data)
         for colour in (1, 0):
             library.level_sweep(level.pointer, colour, 0, 0)
-            level.halo.fill(level.x)
+            level.exchange.fill()
 
     def _share(self, level: "ctypes._Pointer[LevelArrays]", ids: NDArray[np.int64]) -> "ctypes._Pointer[LevelArrays]":
-        """Coarsen while aggregates fit into blocks; return the last level, whole."""
-        blocks, size = self.blocks, 2
+        """Coarsen until few nodes are left; return the last level, whole."""
+        blocks = self.blocks
         halo = _ready(level, ids, blocks)
-        while size < blocks.alignment and blocks.total(level.contents.n)[0] > FEW:
+        while blocks.total(level.contents.n)[0] > FEW:
             shared = _Shared(level, halo)
             made = shared.coarsened(blocks)
             if made is None:
+                shared.pointer = None
                 break
             self.shared.append(shared)
             level, ids, halo = made
-            size *= 1 if shared.matched else 2
         return self._gathered(level, ids)
 
     def _gathered(self, level: "ctypes._Pointer[LevelArrays]", ids: NDArray[np.int64]) -> "ctypes._Pointer[LevelArrays]":
@@ -324,14 +368,17 @@ class _Shared:
     """A coarse level of which each rank holds a part."""
 
     def __init__(self, pointer: "ctypes._Pointer[LevelArrays]", halo: _Halo) -> None:
-        self.pointer, self.halo = pointer, halo
+        self.pointer: ctypes._Pointer[LevelArrays] | None = pointer
+        self.halo = halo
         arrays = pointer.contents
         self.n = arrays.n
         self.x = view(arrays.x, (arrays.n + arrays.halo + 1,), np.float32)
         self.b = view(arrays.b, (arrays.n + 1,), np.float32)
+        self.exchange = halo.kept_for(self.x)
         self.start = view(arrays.start, (arrays.n + 1,), np.int32)
 
     def __del__(self) -> None:
+        self.exchange.free()
         if self.pointer:
             kernels().level_free(self.pointer)
 
@@ -356,8 +403,8 @@ class _Shared:
         numbers = np.zeros(n + arrays.halo, np.int64)
         numbers[:n] = self.parent[:n] + offset
         self.halo.fill(numbers)
-        ids = np.unique(numbers[n:])
-        self.parent[n : n + arrays.halo] = count + np.searchsorted(ids, numbers[n:])
+        ids, number = _numbered([numbers[n:]], int(total))
+        self.parent[n : n + arrays.halo] = count + number[numbers[n:]]
         coarse = library.level_new()
         if not coarse or not library.level_join(self.pointer, address(self.parent), address(block), count, ids.size, coarse):
             raise MemoryError("no room for the coarse levels")

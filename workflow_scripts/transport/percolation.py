@@ -81,7 +81,10 @@ class Percolation:
             both = (ours >= 0) & (theirs >= 0)
             beyond = blocks.place[side] == (blocks.counts[side] - 1 if up else 0)
             if up and (wraps[side] or not beyond):
-                found.append(np.unique(np.stack([ours[both], theirs[both]], axis=1), axis=0))
+                pairs = np.stack([ours[both], theirs[both]], axis=1)
+                new = np.ones(len(pairs), bool)  # neighbours along a row mostly repeat each other
+                new[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+                found.append(pairs[new])
         parts = blocks.gathered((np.concatenate(found), low, high))
         pairs, low, high = (np.concatenate([part[k] for part in parts]) for k in range(3))
         nodes, place = np.unique(np.concatenate([pairs.ravel(), low, high]), return_inverse=True)

@@ -28,7 +28,7 @@ def test_blocks_cover_every_voxel_once(size, extents):
     blocks = cut(size, extents)
     for block in blocks:
         assert block.size == size
-        assert all(start % block.alignment == 0 for start in block.start)
+        assert all(start % 2 == 0 for start in block.start)
         count[tuple(slice(*bounds) for bounds in zip(block.start, block.stop, strict=True))] += 1
     assert (count == 1).all()
 
