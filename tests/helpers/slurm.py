@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.packages import install_packages
 from workflow_scripts.common.processes import process_start
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
@@ -111,26 +112,7 @@ def node_states() -> dict[str, str]:
 
 def install() -> None:
     """Install the missing Debian packages; says what it does."""
-    missing = [name for name in PACKAGES if not _installed(name)]
-    if not missing:
-        print(f"SLURM for tests: {', '.join(PACKAGES)} are installed")
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        sys.exit(
-            f"error: {', '.join(missing)} are not installed\nhint: this needs Debian's apt-get and root; `make test` skips what needs SLURM"
-        )
-    print(f"SLURM for tests: installing {' '.join(missing)} by apt-get", flush=True)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], check=True, env=environment, stdout=subprocess.DEVNULL)
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-
-
-def _installed(package: str) -> bool:
-    command = ["dpkg-query", "-W", "-f", "${db:Status-Status}", package]
-    with contextlib.suppress(FileNotFoundError):
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout == "installed"
-    return False
+    install_packages("SLURM for tests", PACKAGES)
 
 
 def start() -> None:
