@@ -17,12 +17,12 @@ WORKER_OPTIONS = {
 
 
 def gpus(device):
-    """Return how many GPUs a rule asks for: one where its settings say so."""
+    """Return the number of GPUs to ask for, one where the settings say so."""
     return int(device.startswith("cuda"))
 
 
 def search_workers(search, threads, resources):
-    """Return a search's options for its workers: processes here, or one SLURM array with what the rule asks for per worker."""
+    """Return a search's options for its workers: processes here, or one SLURM array."""
     if resources.launch == "local":
         return f"--workers {search.workers_in(threads)}"
     given = {option: resources.get(name, "") for option, name in WORKER_OPTIONS.items()}

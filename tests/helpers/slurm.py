@@ -126,18 +126,26 @@ def start() -> None:
         sys.exit(f"error: {CONFIGURATION}/slurm.conf belongs to another SLURM\nhint: run the tests on a machine without one")
     _configure()
     _start_munge()
-    _start("slurmctld", [which("slurmctld"), "-D", "-i"])
-    for node in NODES:
-        _start(node, [which("slurmd"), "-D", "-N", node])
-    deadline = time.monotonic() + 120
+    for name in PORTS:
+        restart(name)
+    try:
+        wait_for_nodes(120)
+    except TimeoutError as error:
+        logs = "\n".join(f"{path}: {path.read_text()[-800:]}" for path in STATE.glob("*.log"))
+        sys.exit(f"error: the SLURM for tests did not start: {error}\nhint: read its logs\n{logs}")
+
+
+def wait_for_nodes(patience_s: float) -> None:
+    """Start daemons that ended, resume nodes that are down, and wait until all nodes can take jobs."""
+    deadline = time.monotonic() + patience_s
+    for name in set(PORTS) - set(running()) if STATE.exists() else ():
+        restart(name)
     while (reason := unavailable()) is not None:
         if time.monotonic() > deadline:
-            logs = "\n".join(f"{path}: {path.read_text()[-800:]}" for path in STATE.glob("*.log"))
-            sys.exit(f"error: the SLURM for tests did not start: {reason}\nhint: read its logs\n{logs}")
-        if "do not answer" in reason and time.monotonic() > deadline - 110:
-            for node, state in node_states().items():
-                if state in ("DOWN", "DRAINED", "DRAINING"):
-                    _scontrol("update", f"NodeName={node}", "State=RESUME")
+            raise TimeoutError(reason)
+        for node, state in node_states().items():
+            if state in ("DOWN", "DRAINED", "DRAINING") and time.monotonic() > deadline - patience_s + 5:
+                set_node(node, "resume")
         time.sleep(0.5)
 
 
@@ -237,6 +245,11 @@ def end_process(name: str, number: int = signal.SIGTERM) -> None:
 def restart(name: str) -> None:
     """Start a daemon (``slurmctld``, ``n1``, ``n2``) again after it was ended; jobs and their numbers are kept."""
     _start(name, [which("slurmctld"), "-D", "-i"] if name == "slurmctld" else [which("slurmd"), "-D", "-N", name])
+
+
+def cancel(*numbers: str) -> None:
+    """Cancel jobs."""
+    subprocess.run(["scancel", *numbers], check=False, timeout=120)
 
 
 def set_node(node: str, state: str) -> None:
