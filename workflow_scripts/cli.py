@@ -1,4 +1,4 @@
-"""The ``calandria`` command: tools that work on any volume, without the workflow.
+"""The ``calandria`` command: tools for any volume without the workflow, and a look at running searches.
 
 >>> commands()["tortuosity"].__name__
 'main'
@@ -12,9 +12,10 @@ from .common.cli import program, run
 
 def commands() -> dict[str, Callable[[Sequence[str] | None], None]]:
     """Return the programs by their command's name."""
+    from .search.status import main as status
     from .transport.solve_file import main as tortuosity
 
-    return {"tortuosity": tortuosity}
+    return {"status": status, "tortuosity": tortuosity}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -49,7 +49,7 @@ def mistakes(error: ValidationError, model: type[BaseModel]) -> str:
             told.append(f"{key} is missing")
         else:
             found = item.get("input")
-            shown = f", found {found!r}" if not isinstance(found, Mapping) else ""
+            shown = f", found {found!r}" if not isinstance(found, Mapping) and item["type"] != "password" else ""
             told.append(f"{key}{': ' if key else ''}{_expected(item['type'], item['msg'], item.get('ctx', {}), found)}{shown}")
     return "; ".join(told)
 

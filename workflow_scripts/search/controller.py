@@ -88,6 +88,8 @@ def run_search(
             folder.write_definition(definition)
             study = folder.open_study(definition)
             budget = budget_of(definition, grid_of(definition))
+            if study.user_attrs.get("budget") != budget:
+                study.set_user_attr("budget", budget)  # a grid's size is known to whoever can import the objective only
             launcher = launch(folder, definition)
             if _is_done(study.get_trials(deepcopy=False), budget):
                 launcher.stop(done=True)

@@ -1,9 +1,11 @@
 """Settings of a hyperparameter search: its budget, its sampler and pruner, its workers, and how a cluster is asked for them."""
 
+import re
 import shlex
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from ..common.settings import Section
 
@@ -43,7 +45,7 @@ class SearchSettings(Section):
 
     storage: str | None = None
     """Where trials are recorded: empty for a journal file in the study's folder, or a database URL that Optuna accepts,
-    e.g. postgresql://user@host/name."""
+    e.g. postgresql://user@host/name. No password: it belongs into ~/.pgpass or ~/.my.cnf, or is named as ${VARIABLE}."""
 
     lease_seconds: float = Field(120.0, ge=1.0, le=86_400.0)
     """A trial whose worker has given no sign of life for this long, in seconds, is taken over by another one; the death
@@ -57,6 +59,20 @@ class SearchSettings(Section):
 
     threads_per_worker: int = Field(1, ge=1, le=1024)
     """Threads that the numerical libraries of each worker may use."""
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _a_url_without_password(cls, url: object) -> object:
+        if not isinstance(url, str):
+            return url
+        if "://" not in url:
+            raise PydanticCustomError("storage", "expected a database URL such as postgresql://user@host/name")
+        found = re.search(r"^[^:]+://[^/@]*:([^@]*)@|[?&]pass\w*=([^&]*)", url)
+        if found and not re.fullmatch(r"\$\{\w+\}", found[1] or found[2] or ""):
+            raise PydanticCustomError(
+                "password", "holds a password, which would end up in files; leave it to ~/.pgpass or write ${VARIABLE}"
+            )
+        return url
 
     @property
     def threads(self) -> int:

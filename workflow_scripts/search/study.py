@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +23,8 @@ from .settings import SearchSettings
 
 JOURNAL_STALE_SECONDS = 30.0
 """A writer of another machine that holds the journal's lock for longer counts as dead; a write takes milliseconds."""
+
+PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 RUN_CONTROL = {"n_trials", "workers", "lease_seconds", "storage", "max_failed_fraction", "max_attempts", "threads_per_worker"}
 """Search settings that change how a study runs but not what a trial gives."""
@@ -147,13 +150,7 @@ class StudyFolder:
         """Open the journal, or the database that the settings name."""
         if definition.search.storage is None:
             return JournalStorage(MendedJournal(self.journal_path))
-        try:
-            return RDBStorage(definition.search.storage)
-        except Exception as error:  # drivers raise errors of their own kinds
-            raise JournalError(
-                f"storage {definition.search.storage.rpartition('@')[2]!r} cannot be opened: {error}",
-                hint="check the URL, the server and that its Python driver is installed; or leave storage empty for a journal file",
-            ) from error
+        return open_database(definition.search.storage)
 
     def open_study(self, definition: SearchDefinition) -> optuna.Study:
         """Open the study of an identified definition, making it if it is new."""
@@ -166,6 +163,36 @@ class StudyFolder:
                 direction=definition.direction,
                 load_if_exists=True,
             )
+
+
+def open_database(url: str, read_only: bool = False) -> RDBStorage:
+    """Open a database of trials; ``${NAME}`` in the URL is taken from the environment. No error shows the URL's password."""
+    missing = [name for name in PLACEHOLDER.findall(url) if name not in os.environ]
+    shown = re.sub(r"//[^/]*@", "//", url)
+    if missing:
+        raise JournalError(
+            f"storage {shown!r} needs the environment variable {missing[0]}, which is not set",
+            hint="export it before the same command",
+        )
+    filled = PLACEHOLDER.sub(lambda found: os.environ[found[1]], url)
+    file = Path(filled.removeprefix("sqlite:///"))
+    if read_only and filled.startswith("sqlite:///") and not file.exists():
+        raise JournalError(f"storage {shown!r} does not exist", hint="the search makes it")
+    try:
+        return RDBStorage(
+            filled,
+            engine_kwargs={} if filled.startswith("sqlite") else {"pool_pre_ping": True},
+            skip_compatibility_check=read_only,
+            skip_table_creation=read_only,
+        )
+    except Exception as error:  # drivers raise errors of their own kinds
+        words = str(error)
+        for secret in [password for name in PLACEHOLDER.findall(url) if (password := os.environ[name])]:
+            words = words.replace(secret, "***")
+        raise JournalError(
+            f"storage {shown!r} cannot be opened: {words}",
+            hint="check the URL, the server and that its Python driver is installed; or leave storage empty for a journal file",
+        ) from None
 
 
 class MendedJournal(JournalFileBackend):

@@ -1,9 +1,12 @@
+import traceback
 from dataclasses import replace
 
 import pytest
 
+from tests.helpers.searching import prepared
 from workflow_scripts.common.errors import InputFileError, SettingsError
-from workflow_scripts.common.records import write_json
+from workflow_scripts.common.records import read_table, write_json
+from workflow_scripts.search.controller import run_search
 from workflow_scripts.search.objective import load_objective
 from workflow_scripts.search.settings import SearchSettings
 from workflow_scripts.search.study import RUN_CONTROL, JournalError, SearchDefinition, StudyFolder
@@ -74,8 +77,42 @@ def test_objectives_are_checked():
         load_objective("workflow_scripts.nothing")
 
 
-def test_a_bad_storage_is_told_without_its_password(definition, tmp_path):
-    bad = replace(definition, search=SearchSettings(storage="nosuchbase://me:secret@host/name"))
-    with pytest.raises(JournalError, match="'host/name' cannot be opened") as caught:
-        StudyFolder(tmp_path).open_storage(bad)
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:secret@host/name", "postgresql:///name?user=me&password=secret", "mysql://:secret@host/n"]
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(url):
+    with pytest.raises(SettingsError, match="storage: holds a password") as caught:
+        SearchSettings.from_mapping({"storage": url}, "study")
     assert "secret" not in str(caught.value)
+
+
+def test_a_storage_that_is_no_url_is_refused():
+    with pytest.raises(SettingsError, match="expected a database URL"):
+        SearchSettings.from_mapping({"storage": "trials.db"}, "study")
+
+
+def test_a_bad_storage_is_told_without_its_password(definition, tmp_path, monkeypatch):
+    bad = replace(definition, search=SearchSettings(storage="nosuchbase://me:${TOY_PASSWORD}@host/name"))
+    with pytest.raises(JournalError, match="needs the environment variable TOY_PASSWORD"):
+        StudyFolder(tmp_path).open_storage(bad)
+    monkeypatch.setenv("TOY_PASSWORD", "hush-hush")
+    with pytest.raises(JournalError, match="'nosuchbase://host/name' cannot be opened") as caught:
+        StudyFolder(tmp_path).open_storage(bad)
+    assert "hush-hush" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_password_from_the_environment_reaches_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_PASSWORD", "hush-hush")
+    storage = f"sqlite:///{tmp_path}/trials.db?nothing=${{TOY_PASSWORD}}"
+    folder, _ = prepared(tmp_path / "s", search={"n_trials": 2, "storage": storage})
+    run_search(
+        tmp_path / "s",
+        folder.read_definition(),
+        workers=1,
+        trials_path=tmp_path / "trials.csv",
+        best_path=tmp_path / "best.json",
+        importance_path=tmp_path / "importance.png",
+    )
+    assert len(read_table(tmp_path / "trials.csv")) == 2 and list((tmp_path / "s" / "logs").iterdir())
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"hush-hush" not in path.read_bytes()
