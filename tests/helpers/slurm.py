@@ -27,7 +27,7 @@ from tests.helpers.packages import install_packages
 from workflow_scripts.common.processes import process_start
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
-REQUIRED = "CALANDRIA_TEST_CLUSTER"  # set in CI: what is missing is an error, not a reason to skip
+REQUIRED = "CALANDRIA_TEST_CLUSTER"  # with it the tests run, and what is missing is an error
 CONFIGURATION = Path("/etc/slurm")
 STATE = Path("/var/lib/calandria_test_slurm")
 MARK = "# Written by tests/helpers/slurm.py of Calandria; a SLURM for tests only.\n"
@@ -84,12 +84,13 @@ def unavailable() -> str | None:
 
 
 def require() -> None:
-    """Skip a test that needs SLURM where there is none; in CI that is an error."""
-    reason = unavailable()
-    if reason is not None and os.environ.get(REQUIRED):
+    """Skip a test that needs SLURM unless it is asked for; then a SLURM that is missing is an error."""
+    if not os.environ.get(REQUIRED):
+        pytest.skip(
+            f"needs the SLURM for tests, and the machine to itself: python -m tests.helpers.slurm start; {REQUIRED}=1 pytest"
+        )
+    if (reason := unavailable()) is not None and "do not answer" not in reason:
         raise RuntimeError(f"{reason}; {REQUIRED} is set, so this may not be skipped")
-    if reason is not None:
-        pytest.skip(f"no SLURM: {reason}")
 
 
 def which(program: str) -> str | None:
@@ -266,6 +267,17 @@ def jobs(*options: str, columns: str = "%i %T %j") -> list[list[str]]:
     command = ["squeue", "-h", "-r", "-o", columns, *options]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     return [line.split(maxsplit=columns.count("%") - 1) for line in told.splitlines()]
+
+
+def jobs_in(folder: Path) -> list[str]:
+    """Return the numbers of the jobs that were submitted in a folder or below and have not ended."""
+    rows = jobs("--states=PENDING,RUNNING,COMPLETING,CONFIGURING,SUSPENDED", columns="%i %Z")
+    return [number for number, place in rows if Path(place).is_relative_to(folder)]
+
+
+def job_record(number: str) -> dict[str, str]:
+    """Return what the controller knows of a job, as ``scontrol show job`` names it."""
+    return dict(word.partition("=")[::2] for word in _scontrol("--oneliner", "--details", "show", "job", number).split())
 
 
 def main() -> None:

@@ -5,27 +5,36 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 REPOSITORY = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
 
-def _call(directory: Path, options: tuple[object, ...]) -> dict:
-    command = [SNAKEMAKE, "--snakefile", REPOSITORY / "Snakefile", "--directory", directory, "--cores", "2", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(directory / ".cache")}
+HERE = ("--cores", "2")
+ON_SLURM = ("--profile", REPOSITORY / "slurm_profile")
+
+
+def _call(directory: Path, options: tuple[object, ...], environment: dict[str, str]) -> dict:
+    where = () if "--profile" in options else HERE
+    command = [SNAKEMAKE, "--snakefile", REPOSITORY / "Snakefile", "--directory", directory, *where, *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(directory / ".cache"), **environment}
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST", "SNAKEMAKE_PROFILE"):
         environment.pop(name, None)
     return {"args": list(map(str, command)), "env": environment, "text": True}
 
 
-def snakemake(directory: Path, *options: object) -> subprocess.CompletedProcess:
+def snakemake(directory: Path, *options: object, timeout_s: float = 580, **environment: str) -> subprocess.CompletedProcess:
     """Run Snakemake in ``directory``; its results, logs and bookkeeping stay there."""
-    return subprocess.run(**_call(directory, options), capture_output=True, check=False, timeout=580)
+    call = _call(directory, options, environment)
+    return subprocess.run(**call, capture_output=True, check=False, timeout=timeout_s)
 
 
-def start_snakemake(directory: Path, *options: object) -> subprocess.Popen:
-    """Start Snakemake in ``directory`` and do not wait for it."""
-    return subprocess.Popen(**_call(directory, options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start_snakemake(
+    directory: Path, *options: object, said: IO | int = subprocess.DEVNULL, **environment: str
+) -> subprocess.Popen:
+    """Start Snakemake in ``directory`` and do not wait for it; what it says goes to ``said``."""
+    return subprocess.Popen(**_call(directory, options, environment), stdout=said, stderr=said)
 
 
 def job_counts(finished: subprocess.CompletedProcess) -> dict[str, int]:

@@ -1,0 +1,106 @@
+"""How long Snakemake plans a large study and how much memory that takes: dry runs of many films at seven degrees and many images.
+
+Run: python benchmarks/planning.py [--samples 50 200 500 2000] [--output benchmarks/results/planning.csv]
+
+A study of N samples has N films, each at 7 compression degrees, read from dumps (read, voxelized, solved, measured), and nothing trained on them.
+Wall time, CPU time and peak memory are those of one ``snakemake --dry-run --quiet`` with the profile for clusters. With ``--batches B`` the same
+study is cut into B parts by films, as docs/cluster.md advises; times and memory are then those of one part.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEGREES = (5, 10, 15, 20, 25, 30, 35)
+COLUMNS = ("samples", "batches", "jobs", "wall_s", "cpu_s", "peak_memory_mb", "python", "snakemake", "machine")
+
+
+def write_study(folder: Path, samples: int, batches: int) -> None:
+    """Write sheet and settings of the first of so many parts of a study; dry runs need no dumps."""
+    rows = ["film\tcompression_degree_percent\tdumps\tpress"]
+    for number in range(samples // batches):
+        rows += [f"film_{number:05d}\t{degree}\tdumps/{number:05d}/cd{degree}/dump.*\t" for degree in DEGREES]
+    (folder / "runs.tsv").write_text("\n".join([*rows, ""]))
+    calendering = {"films_sheet": None, "runs_sheet": "runs.tsv"}
+    study = {
+        "name": "large",
+        "title": "Large",
+        "calendering": calendering,
+        "surrogate": None,
+        "tomography": None,
+        "autoencoder": None,
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+
+
+def measure(samples: int, batches: int) -> dict[str, object]:
+    """Plan once; return what it took."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_study(folder, samples, batches)
+        command = [Path(sys.executable).parent / "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", folder]
+        command += [
+            "--profile",
+            REPOSITORY / "slurm_profile",
+            "--configfile",
+            folder / "study.yaml",
+            "--dry-run",
+            "--quiet",
+            "rules",
+        ]
+        began = time.perf_counter()
+        with open(folder / "said", "w+") as said:
+            process = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said)
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - began
+            said.seek(0)
+            text = said.read()
+    if status != 0:
+        sys.exit(text[-3000:])
+    jobs = int(re.search(r"^total +(\d+)", text, re.MULTILINE).group(1))
+    spent = {
+        "wall_s": round(wall, 1),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_memory_mb": round(usage.ru_maxrss / 1024),
+    }
+    from snakemake.common import __version__ as snakemake_version
+
+    made = {
+        "python": platform.python_version(),
+        "snakemake": snakemake_version,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    return {"samples": samples, "batches": batches, "jobs": jobs, **spent, **made}
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, nargs="+", default=[50, 200, 500, 2000], help="films of the study")
+    parser.add_argument("--batches", type=int, default=1, help="parts into which the study is cut")
+    parser.add_argument("--output", type=Path, help="CSV to write, or to append to")
+    options = parser.parse_args()
+    for samples in options.samples:
+        row = measure(samples, options.batches)
+        print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+        if options.output:
+            new = not options.output.exists()
+            with open(options.output, "a", newline="") as stream:
+                writer = csv.DictWriter(stream, COLUMNS)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()
