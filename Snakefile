@@ -6,7 +6,9 @@ from snakemake.utils import min_version
 
 min_version("9.14")
 
-if not config:  # a study stands alone: it is never merged into the demo's settings
+if set(config) <= {
+    "images"
+}:  # a study stands alone: it is never merged into the demo's settings
 
     configfile: "config/config.yaml"
 

@@ -12,6 +12,8 @@ rule list_mini_volumes:
         "<benchmarks>/autoencoder/list_mini_volumes/{case}_w{window}_s{stride}.tsv"
     conda:
         "../envs/voxels.yaml"
+    container:
+        image("voxels")
     threads: 1
     resources:
         mem_mb=2000,
@@ -50,6 +52,7 @@ rule search_autoencoder:
         gpu=gpus(STUDY.settings.autoencoder.training.device),
         launch="local",
     params:
+        python=lambda wildcards, resources: searcher(resources),
         workers=lambda wildcards, threads, resources: search_workers(
             STUDY.settings.autoencoder.search, threads, resources
         ),
@@ -59,7 +62,7 @@ rule search_autoencoder:
         directory=f"results/{STUDY.settings.name}/scratch/search_autoencoder_{{case}}",
         version=stage_version("autoencoder"),
     shell:
-        "python -m workflow_scripts.autoencoder.search_autoencoder"
+        "{params.python} -m workflow_scripts.autoencoder.search_autoencoder"
         " --settings {input.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
         " --directory {params.directory} {params.workers} --output-trials {output.trials}"
         " --output-best {output.best} --output-importance {output.importance} 2> {log}"
@@ -120,6 +123,8 @@ rule encode_mini_volumes:
         "<benchmarks>/autoencoder/encode_mini_volumes/{case}_w{window}_s{stride}.tsv"
     conda:
         "../envs/torch.yaml"
+    container:
+        image("torch")
     threads: 1
     resources:
         mem_mb=8000,
@@ -153,6 +158,8 @@ rule evaluate_autoencoder:
         "<benchmarks>/autoencoder/evaluate_autoencoder/{case}_w{window}_s{stride}.tsv"
     conda:
         "../envs/torch.yaml"
+    container:
+        image("torch")
     threads: 1
     resources:
         mem_mb=8000,

@@ -12,6 +12,8 @@ rule insert_particles:
         "<benchmarks>/calendering/insert_particles/{film}.tsv"
     conda:
         "../envs/lammps.yaml"
+    container:
+        image("lammps")
     threads: 1
     resources:
         mem_mb=2000,
@@ -38,6 +40,8 @@ rule dry_film:
         film=STUDY.alternatives(STUDY.packed_films),
     conda:
         "../envs/lammps.yaml"
+    container:
+        image("lammps")
     threads: 1
     resources:
         mem_mb=2000,
@@ -64,6 +68,8 @@ rule perturb_film:
         film=STUDY.alternatives(STUDY.replicates),
     conda:
         "../envs/lammps.yaml"
+    container:
+        image("lammps")
     threads: 1
     resources:
         mem_mb=1000,
@@ -90,6 +96,8 @@ rule load_film:
         "<benchmarks>/calendering/load_film/{film}.tsv"
     conda:
         "../envs/lammps.yaml"
+    container:
+        image("lammps")
     threads: 1
     resources:
         mem_mb=2000,
@@ -117,6 +125,8 @@ rule release_film:
         "<benchmarks>/calendering/release_film/{film}_cd{degree}.tsv"
     conda:
         "../envs/lammps.yaml"
+    container:
+        image("lammps")
     threads: 1
     resources:
         mem_mb=2000,
@@ -144,6 +154,8 @@ rule read_dumps:
         "<benchmarks>/calendering/read_dumps/{film}_cd{degree}.tsv"
     conda:
         "../envs/lammps.yaml"
+    container:
+        image("lammps")
     threads: 1
     resources:
         mem_mb=4000,
@@ -175,6 +187,8 @@ rule voxelize_frames:
         "<benchmarks>/calendering/voxelize_frames/{film}_cd{degree}.tsv"
     conda:
         "../envs/voxels.yaml"
+    container:
+        image("voxels")
     threads: 1
     resources:
         mem_mb=4000,

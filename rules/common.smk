@@ -7,11 +7,29 @@ from shlex import quote
 
 from workflow_scripts.common.cli import failures, prefer_own_programs
 from workflow_scripts.common.errors import CalandriaError
+from workflow_scripts.common.images import (
+    exec_command,
+    image_address,
+    check_images,
+    name_code,
+)
 from workflow_scripts.common.processes import name_workflow
 from workflow_scripts.common.provenance import stage_version
 from workflow_scripts.common.records import read_table
 from workflow_scripts.common.runs import guard_runs
 from workflow_scripts.common.study import STAGES, read_study
+
+# Where images are: a folder of SOFTWARE.sif or a registry's address. It belongs to the machine, so it is no setting of the study.
+IMAGES = config.pop("images", f"{workflow.basedir}/containers")
+CONTAINERS = "apptainer" in {
+    method.name.lower() for method in workflow.deployment_settings.deployment_method
+}
+
+
+def image(software):
+    """Return the image of a software set, none without --sdm apptainer."""
+    return image_address(software, IMAGES) if CONTAINERS else None
+
 
 PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
 
@@ -39,6 +57,21 @@ pathvars:
 RUN = guard_runs(workflow, f"results/{STUDY.settings.name}")
 
 
+onstart:
+    if CONTAINERS:
+        try:
+            check_images(
+                {
+                    Path(job.rule.conda_env).stem
+                    for job in workflow.dag.needrun_jobs()
+                    if job.rule.conda_env and job.rule.name != "write_settings"
+                },
+                IMAGES,
+            )
+        except CalandriaError as error:
+            sys.exit(f"error: {error.message}\nhint: {error.hint}")
+
+
 onerror:
     for words in failures(f"logs/{STUDY.settings.name}", RUN.started):
         print(words, file=sys.stderr)
@@ -46,6 +79,9 @@ onerror:
 
 # Rules say `python` and `mpiexec`: those of the environment that runs Snakemake, unless conda or a container brings its own.
 prefer_own_programs()
+
+# Programs in containers stop where the image holds other code than this checkout.
+name_code()
 
 # Programs end with the Snakemake that started them, even if it is killed.
 name_workflow()

@@ -1,5 +1,6 @@
 # How programs are started on nodes and GPUs: resources, which a profile overrides for each rule, become command lines.
 # Resources trigger no rerun, nor do parameters that follow from them: the same results on another machine stay up to date.
+# Launchers (mpiexec, srun, sbatch) are of the machine and stay outside of containers: their rules say `python` by what stands here.
 
 WORKER_OPTIONS = {
     "partition": "slurm_partition",
@@ -16,6 +17,19 @@ WORKER_OPTIONS = {
 }
 
 
+def python(software):
+    """Return the command that runs Python for a launcher: in the software set's container with --sdm apptainer, else this environment's."""
+    if not CONTAINERS:
+        return "python"
+    arguments = workflow.deployment_settings.apptainer_args
+    return f"{exec_command(software, IMAGES, arguments)} python"
+
+
+def searcher(resources):
+    """Return how a search's program is started: it submits outside of containers, and runs its workers in the one that it is in."""
+    return python("torch") if resources.launch == "local" else "python"
+
+
 def gpus(device):
     """Return the number of GPUs to ask for, one where the settings say so."""
     return int(device.startswith("cuda"))
@@ -26,6 +40,8 @@ def search_workers(search, threads, resources):
     if resources.launch == "local":
         return f"--workers {search.workers_in(threads)}"
     given = {option: resources.get(name, "") for option, name in WORKER_OPTIONS.items()}
+    if CONTAINERS:
+        given["worker-python"] = python("torch")
     options = [
         f"--{option}={value}"
         for option, value in given.items()
@@ -42,10 +58,10 @@ def search_workers(search, threads, resources):
 def trainer(resources):
     """Return how a training program is started: once, by torchrun on one node, or by the launcher of a profile on several."""
     if resources.get("mpi"):
-        return f"{resources.mpi} -n {resources.tasks} python"
+        return f"{resources.mpi} -n {resources.tasks} {python('torch')}"
     if resources.processes > 1:
-        return f"python -m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
-    return "python"
+        return f"{python('torch')} -m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
+    return python("torch")
 
 
 def processes(resources):

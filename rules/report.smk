@@ -49,6 +49,7 @@ SURROGATE_FIGURES = {
 }
 
 
+# The lists of a large study are longer than a command line may be, so they come as a file of one word per line.
 rule tabulate_results:
     input:
         settings=STUDY.slice("report"),
@@ -118,6 +119,8 @@ rule tabulate_results:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    container:
+        image("workflow")
     threads: 1
     resources:
         mem_mb=2000,
@@ -161,10 +164,10 @@ rule tabulate_results:
         version=stage_version("report"),
     shell:
         "python -m workflow_scripts.report.tabulate_results --settings {input.settings} --title {params.title:q}"
-        " --phases {params.phases:q} --published-samples {params.published_samples:q}"
+        " @<(printf '%s\\n' --phases {params.phases:q} --published-samples {params.published_samples:q}"
         " --volumes {params.volumes:q} --diffusion {params.diffusion:q}"
         " --frames {params.frames:q} --series {params.series:q} --transport {params.transport:q} --metrics {params.metrics:q}"
-        " --evaluations {params.evaluations:q} --trials {params.trials:q} --best {params.best:q}"
+        " --evaluations {params.evaluations:q} --trials {params.trials:q} --best {params.best:q})"
         " {params.split} --not-searched {params.not_searched:q}"
         " --published {params.published:q} --output-csv {output.csv} --output-markdown {output.markdown} 2> {log}"
 
@@ -203,6 +206,8 @@ if REPORT_RUNS:
         localrule: True
         conda:
             "../envs/workflow.yaml"
+        container:
+            image("workflow")
         threads: 1
         resources:
             mem_mb=4000,
@@ -238,6 +243,8 @@ rule write_page:
     localrule: True
     conda:
         "../envs/workflow.yaml"
+    container:
+        image("workflow")
     threads: 1
     resources:
         mem_mb=2000,

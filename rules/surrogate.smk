@@ -18,6 +18,8 @@ rule split_films:
         "<benchmarks>/surrogate/split_films.tsv"
     conda:
         "../envs/torch.yaml"
+    container:
+        image("torch")
     threads: 1
     resources:
         mem_mb=4000,
@@ -55,13 +57,14 @@ rule search_surrogate:
         gpu=gpus(SURROGATE.device),
         launch="local",
     params:
+        python=lambda wildcards, resources: searcher(resources),
         workers=lambda wildcards, threads, resources: search_workers(
             SURROGATE.search.study, threads, resources
         ),
         directory=f"results/{STUDY.settings.name}/scratch/search_surrogate",
         version=stage_version("surrogate"),
     shell:
-        "python -m workflow_scripts.surrogate.search_surrogate"
+        "{params.python} -m workflow_scripts.surrogate.search_surrogate"
         " --settings {input.settings} --split {input.split}"
         " --frames {input.frames} --directory {params.directory} {params.workers}"
         " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
@@ -117,6 +120,8 @@ rule predict_frames:
         predictor="(?!replicate)[a-z_]+",
     conda:
         "../envs/torch.yaml"
+    container:
+        image("torch")
     threads: 1
     resources:
         mem_mb=8000,
@@ -157,6 +162,8 @@ rule evaluate_predictions:
         "<benchmarks>/surrogate/evaluate_predictions/{film}_cd{degree}.tsv"
     conda:
         "../envs/torch.yaml"
+    container:
+        image("torch")
     threads: 1
     resources:
         mem_mb=4000,

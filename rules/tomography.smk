@@ -14,6 +14,8 @@ rule import_volume:
         "<benchmarks>/tomography/import_volume/{sample}.tsv"
     conda:
         "../envs/voxels.yaml"
+    container:
+        image("voxels")
     threads: 1
     resources:
         mem_mb=8000,
@@ -36,6 +38,8 @@ rule measure_phases:
         "<benchmarks>/tomography/measure_phases/{sample}.tsv"
     conda:
         "../envs/voxels.yaml"
+    container:
+        image("voxels")
     threads: 1
     resources:
         mem_mb=8000,

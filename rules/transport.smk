@@ -21,9 +21,10 @@ rule solve_diffusion:
         mpi="mpiexec",
         tasks=2,
     params:
+        python=lambda wildcards, resources: python("voxels"),
         version=stage_version("transport"),
     shell:
-        "{resources.mpi} -n {resources.tasks} python -m workflow_scripts.transport.solve_diffusion"
+        "{resources.mpi} -n {resources.tasks} {params.python} -m workflow_scripts.transport.solve_diffusion"
         " --settings {input.settings} --part tomography --volume {input.volume} --case {wildcards.case}"
         " --axis {wildcards.axis} --ranks {resources.tasks} --output {output} 2> {log}"
 
@@ -43,6 +44,8 @@ rule solve_series:
         origin="calendering|surrogate",
     conda:
         "../envs/voxels.yaml"
+    container:
+        image("voxels")
     threads: 1
     resources:
         mem_mb=4000,
@@ -69,6 +72,8 @@ rule measure_frames:
         origin="calendering|surrogate",
     conda:
         "../envs/voxels.yaml"
+    container:
+        image("voxels")
     threads: 1
     resources:
         mem_mb=4000,

@@ -55,6 +55,12 @@ def test_a_rule_states_what_it_needs(rule):
     body = RULES[rule][1]
     software = re.search(r'conda:\s*"\.\./envs/(\w+)\.yaml"', body).group(1)
     assert software in SOFTWARE and (REPOSITORY / f"envs/{software}.yaml").exists()
+    if (
+        rule == "write_settings" or "{params.python} -m" in body or "{params.trainer} -m" in body
+    ):  # where Snakemake runs, with what it runs in
+        assert "container:" not in body
+    else:
+        assert re.search(r'container:\s*image\("(\w+)"\)', body).group(1) == software
     for word in ("output:", "threads:", "mem_mb=", "runtime=", "shell:", "{log}"):
         assert word in body
     assert "script:" not in body and "run:" not in body
@@ -113,6 +119,59 @@ def test_conda_files_hold_the_pins_of_the_lock_of_their_name(software):
     assert (python, pip) == ("python=3.11", "pip")
     assert dict(pin.split("==") for pin in pinned["pip"]) == pins(software)
     assert sorted(path.stem for path in (REPOSITORY / "envs").glob("*.lock")) == SOFTWARE
+
+
+IMAGES = [software for software in SOFTWARE if software != "development"]
+
+
+def test_every_set_that_rules_use_has_an_image():
+    used = {re.search(r'conda:\s*"\.\./envs/(\w+)\.yaml"', body).group(1) for _, body in RULES.values()}
+    assert used == set(IMAGES)
+    for kind in ("Containerfile", "def"):
+        found = {path.stem for path in (REPOSITORY / "containers").glob(f"*.{kind}")}
+        assert found == {*IMAGES, "template"}
+
+
+@pytest.mark.parametrize("software", IMAGES)
+def test_both_definitions_of_an_image_install_its_lock_and_nothing_else(software):
+    """Compared are instructions, not comments; what is installed is one script's work, which reads the lock of its argument."""
+    texts = {
+        kind: [
+            line.strip()
+            for line in (REPOSITORY / f"containers/{software}.{kind}").read_text().replace("\\\n", " ").splitlines()
+            if line.strip() and not line.startswith("#")
+        ]
+        for kind in ("Containerfile", "def")
+    }
+    for lines in texts.values():
+        assert re.findall(r"sh containers/install\.sh (\w+)", "\n".join(lines)) == [software]
+    runs = [line for line in texts["Containerfile"] if line.startswith("RUN")]
+    assert len(runs) == 2 and runs[1] == "RUN useradd --uid 1000 --create-home calandria"
+    assert texts["Containerfile"].index("USER calandria") > texts["Containerfile"].index(runs[1])
+    bases = [re.search(r"ARG BASE=docker.io/library/(\S+)", "\n".join(texts["Containerfile"])).group(1)]
+    bases += re.findall(r"^BASE=(\S+)$", "\n".join(texts["def"]), re.MULTILINE)
+    assert len(bases) == 3 and len(set(bases)) == 1 and re.fullmatch(r"python:3\.11\.\d+-\S+@sha256:[0-9a-f]{64}", bases[0])
+    assert [line for line in texts["Containerfile"] if line.startswith("FROM")] == ["FROM ${BASE} AS build", "FROM ${BASE}"]
+    words = {
+        "title": f"calandria-{software}",
+        "version": PROJECT["project"]["version"],
+        "licenses": PROJECT["project"]["license"],
+    }
+    for word, value in words.items():
+        name = re.escape(f"org.opencontainers.image.{word}")
+        for kind, lines in texts.items():
+            assert re.search(rf'{name}[= ]"?{re.escape(value)}"?(\s|$)', "\n".join(lines)), (kind, word)
+
+
+def test_the_one_script_that_fills_images_takes_pins_from_locks_only():
+    text = (REPOSITORY / "containers/install.sh").read_text()
+    installs = re.findall(r"(?:pip|calandria/bin/python) install (.*)", text)
+    assert installs and all(
+        "envs/$software.lock" in words or "--no-index" in words or words.count("envs/workflow.lock") == words.count("$(") > 0
+        for words in installs
+    )
+    for name in ("setuptools", "wheel"):
+        assert name in pins("workflow")
 
 
 IMPORTED_AS = {

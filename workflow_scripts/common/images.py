@@ -5,11 +5,12 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from .. import __version__
-from .errors import DeviceError
+from .errors import DeviceError, InputFileError
 
 CODE = "CALANDRIA_CODE"
 _SUFFIXES = (".py", ".c", ".h", ".lmp", ".html")
@@ -33,8 +34,10 @@ def code_digest(package: Path = Path(__file__).parents[1]) -> str:
 
 
 def name_code() -> None:
-    """Make this process's code the one that programs in containers must have."""
+    """Make this process's code the one that programs in containers must have, and which they take from their image."""
     os.environ[CODE] = code_digest()
+    for name in ("PYTHONPATH", "PYTHONHOME"):  # a path of the host would come before the image's own packages
+        os.environ[f"APPTAINERENV_{name}"] = ""
 
 
 def check_code() -> None:
@@ -56,6 +59,17 @@ def image_address(software: str, images: str) -> str:
     'docker://registry.example/calandria/torch'
     """
     return f"{images}/{software}:{__version__}" if "://" in images else str(Path(images) / f"{software}.sif")
+
+
+def check_images(software: Iterable[str], images: str) -> None:
+    """Raise InputFileError where images of a folder are missing; a registry is asked when an image is fetched."""
+    addresses = {name: image_address(name, images) for name in sorted(software)}
+    missing = [name for name, address in addresses.items() if "://" not in address and not Path(address).exists()]
+    if missing:
+        raise InputFileError(
+            f"the images {', '.join(addresses[name] for name in missing)} are missing",
+            hint=f"build them: containers/build.py --tool apptainer {' '.join(missing)}; if they are elsewhere: --config images=FOLDER",
+        )
 
 
 def exec_command(software: str, images: str, arguments: str = "") -> str:

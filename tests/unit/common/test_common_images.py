@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from workflow_scripts import __version__
 from workflow_scripts.common import images
 from workflow_scripts.common.cli import run
-from workflow_scripts.common.errors import DeviceError
+from workflow_scripts.common.errors import DeviceError, InputFileError
 from workflow_scripts.common.provenance import provenance
 
 
@@ -88,3 +89,20 @@ def test_launchers_outside_get_one_line_that_a_shell_reads_back(tmp_path, monkey
     monkeypatch.chdir(folder)
     words = shlex.split(images.exec_command("torch", str(folder / "images"), "--nv --bind /scratch"))
     assert words == ["apptainer", "exec", "--home", str(Path.cwd()), "--nv", "--bind", "/scratch", f"{folder}/images/torch.sif"]
+
+
+def test_missing_images_are_told_at_once_with_the_command_that_builds_them(tmp_path):
+    (tmp_path / "voxels.sif").touch()
+    images.check_images({"voxels"}, str(tmp_path))
+    images.check_images({"voxels", "torch"}, "docker://registry.example/calandria")
+    with pytest.raises(InputFileError) as told:
+        images.check_images({"torch", "voxels", "lammps"}, str(tmp_path))
+    assert f"{tmp_path}/lammps.sif, {tmp_path}/torch.sif are missing" in told.value.message
+    assert "containers/build.py --tool apptainer lammps torch;" in told.value.hint and "--config images=" in told.value.hint
+
+
+def test_pythons_paths_of_the_host_do_not_reach_into_containers(monkeypatch):
+    for name in ("APPTAINERENV_PYTHONPATH", "APPTAINERENV_PYTHONHOME", images.CODE):
+        monkeypatch.setenv(name, "something")
+    images.name_code()
+    assert os.environ["APPTAINERENV_PYTHONPATH"] == os.environ["APPTAINERENV_PYTHONHOME"] == ""
