@@ -259,13 +259,22 @@ def set_node(node: str, state: str) -> None:
 
 
 def _scontrol(*words: str) -> str:
-    return subprocess.run(["scontrol", *words], capture_output=True, text=True, check=True, timeout=120).stdout
+    return _asked("scontrol", *words)
+
+
+def _asked(*command: str) -> str:
+    """Return what a program of SLURM says; a controller that is busy is asked again."""
+    deadline = time.monotonic() + 120
+    while (told := subprocess.run(command, capture_output=True, text=True, check=False)).returncode != 0:
+        if ("imed out" not in told.stderr and "Unable to contact" not in told.stderr) or time.monotonic() > deadline:
+            raise RuntimeError(f"{' '.join(command)}: {told.stderr}")
+        time.sleep(1.0)
+    return told.stdout
 
 
 def jobs(*options: str, columns: str = "%i %T %j") -> list[list[str]]:
     """Return the rows that ``squeue`` tells of all jobs that it knows."""
-    command = ["squeue", "-h", "-r", "-o", columns, *options]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    told = _asked("squeue", "-h", "-r", "-o", columns, *options)
     return [line.split(maxsplit=columns.count("%") - 1) for line in told.splitlines()]
 
 

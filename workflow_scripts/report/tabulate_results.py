@@ -2,6 +2,7 @@
 
 Columns: section, subject, quantity, value, unit, reference (a published or true value), source (of the reference), how made.
 Every table is read with the record beside it (same stem, .json), whose stage version and digests it quotes.
+@FILE stands for the words in a file, one per line, for lists that are longer than a command line may be.
 """
 
 import sys
@@ -38,6 +39,7 @@ from .tables import (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, gather results, write both tables."""
     parser = program(__doc__ or "", "tabulate_results")
+    parser.fromfile_prefix_chars = "@"
     parser.add_argument("--settings", required=True, help="JSON slice of the report section of the settings")
     parser.add_argument("--title", required=True, help="title of the study")
     for option, what in (
