@@ -1,11 +1,12 @@
 """Starts the processes of one training as torchrun would, without its own start-up time."""
 
+import itertools
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,3 +64,9 @@ def ends(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 300) -> 
                 process.kill()
                 process.communicate()
     return found
+
+
+def stopping_every(calls: int) -> Callable[[], bool]:
+    """Return a request to stop that is made at the given call and at no other."""
+    count = itertools.count(1)
+    return lambda: next(count) == calls

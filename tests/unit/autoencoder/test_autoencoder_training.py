@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.processes import stopping_every
 from workflow_scripts.autoencoder.artefacts import read_model, write_model
 from workflow_scripts.autoencoder.preprocessing import ResizedSlices
 from workflow_scripts.autoencoder.settings import AutoencoderSettings, NetworkSettings, SpaceSettings, TrainingSettings
 from workflow_scripts.autoencoder.splits import split_mini_volumes
 from workflow_scripts.autoencoder.training import build, mean_squared_error, train
-from workflow_scripts.common.errors import ConvergenceError, DeviceError, InputFileError
+from workflow_scripts.common.errors import ConvergenceError, DeviceError, InputFileError, StoppedError
 from workflow_scripts.common.training import load_checkpoint, save_checkpoint
 from workflow_scripts.tomography.mini_volumes import MiniVolumes, list_origins
 
@@ -95,6 +96,17 @@ def test_an_interrupted_training_ends_with_the_same_bits(images, tmp_path, kille
     assert seen == list(range(1, 6)), "past epochs are reported again"
     assert same(whole.weights, resumed.weights)
     assert whole.losses == resumed.losses
+
+
+def test_a_training_stopped_at_any_step_ends_with_the_same_bits(images, tmp_path):
+    whole, stops = run_training(images, epochs=3), 0
+    for calls in range(99):
+        try:
+            stopped = run_training(images, epochs=3, checkpoint_path=tmp_path / "c.pt", stop=stopping_every((4, 2, 6, 3, 8)[calls % 5]))
+            break
+        except StoppedError:
+            stops += 1
+    assert stops >= 2 and same(whole.weights, stopped.weights) and whole.losses == stopped.losses
 
 
 def test_more_epochs_go_on_and_fewer_start_again(images, tmp_path):

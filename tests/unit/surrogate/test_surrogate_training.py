@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.processes import stopping_every
 from tests.helpers.series import pressed_film, write_films
-from workflow_scripts.common.errors import ContractError, DeviceError, InputFileError, SettingsError
+from workflow_scripts.common.errors import ContractError, DeviceError, InputFileError, SettingsError, StoppedError
 from workflow_scripts.common.records import file_digest, read_table, read_table_record
 from workflow_scripts.common.training import load_checkpoint, save_checkpoint
 from workflow_scripts.common.volumes import read_labelled
@@ -74,6 +75,23 @@ def test_same_seed_same_weights_and_interrupted_training_too(architecture, runs,
     assert equal(weights(whole), weights(resumed)) and whole.rows == resumed.rows and seen == [0, 1, 2]
     other = train(settings.model_copy(update={"seed": 2}), architecture, runs, *places, tmp_path / "b.pt")
     assert not equal(weights(whole), weights(other)), "a checkpoint of another seed is not resumed"
+
+
+@pytest.mark.parametrize("architecture", ["press_unet", "paper"])
+def test_training_stopped_at_any_step_ends_in_the_same_bits(architecture, runs, places, tmp_path):
+    settings = SurrogateSettings.model_validate(
+        {**SMALL, "checkpoint_every": 2, "press_unet": {**SMALL["press_unet"], "training": {"epochs": 3, "batch_size": 3}}}
+    )
+    whole = train(settings, architecture, runs, *places, tmp_path / "a.pt")
+    stops = 0
+    for calls in range(99):
+        try:
+            stopped = train(settings, architecture, runs, *places, tmp_path / "b.pt", stop=stopping_every((4, 2, 6, 3, 8)[calls % 5]))
+            break
+        except StoppedError as stop:
+            assert stop.exit_code == 75
+            stops += 1
+    assert stops >= 2 and equal(weights(whole), weights(stopped)) and whole.rows == stopped.rows
 
 
 def test_best_epoch_by_validation_loss_is_what_is_kept(runs, places, tmp_path):

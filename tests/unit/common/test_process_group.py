@@ -1,0 +1,220 @@
+"""Processes of one training: counted, each with a device of its own, their parts joined, their errors told once."""
+
+import argparse
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.helpers.processes import ends, start_processes
+from workflow_scripts.common import process_group
+from workflow_scripts.common.errors import DeviceError, SettingsError
+from workflow_scripts.common.process_group import Launch, Processes, find_launch, joined, own_device
+from workflow_scripts.common.training import Pace, learn
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "GROUP_WORLD_SIZE": "2"}
+SRUN = {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}
+
+
+def test_launchers_are_understood():
+    assert find_launch({}) == Launch(0, 1, 0, "")
+    assert find_launch(TORCHRUN, 4) == find_launch(TORCHRUN | {"SLURM_STEP_NUM_TASKS": "2"}) == Launch(3, 4, 1, "torchrun")
+    assert find_launch(SRUN, 4) == Launch(2, 4, 0, "srun")
+    assert find_launch({"SLURM_NTASKS": "4"}) == Launch(), "tasks of an allocation that nobody started are no promise"
+    assert find_launch({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 1) == Launch()
+    alone = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "GROUP_WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "1"}
+    assert find_launch(alone).size == 4, "torchrun --standalone in a step of one task"
+
+
+@pytest.mark.parametrize(
+    ("environment", "promised", "found"),
+    [
+        ({}, 2, "2 processes were promised .* found 1"),
+        (TORCHRUN, 2, "found 4"),
+        (SRUN | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "GROUP_WORLD_SIZE": "1"}, None, "srun started 4 tasks"),
+        ({"PMI_SIZE": "4", "PMI_RANK": "1"}, None, "4 copies were started .PMI_SIZE."),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, None, "2 copies"),
+    ],
+)
+def test_processes_that_do_not_know_of_each_other_are_an_error(environment, promised, found):
+    with pytest.raises(DeviceError, match=found):
+        find_launch(environment, promised)
+
+
+def test_each_process_has_a_gpu_of_its_own_or_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert own_device("cuda", Launch(5, 8, 1, "torchrun")) == torch.device("cuda", 1)
+    assert own_device("cpu", Launch(1, 2, 1, "torchrun")) == torch.device("cpu")
+    assert own_device("cuda:1", Launch()) == torch.device("cuda", 1)
+    for name, launch, found in (
+        ("cuda", Launch(2, 3, 2, "torchrun"), "needs cuda:2; .* sees 2 CUDA devices"),
+        ("cuda:1", Launch(0, 2, 0, "torchrun"), "one device, and 2 processes"),
+        ("cuda:2", Launch(), "sees 2"),
+    ):
+        with pytest.raises(DeviceError, match=found):
+            own_device(name, launch)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for launch in (Launch(), Launch(0, 2, 0, "torchrun"), Launch(0, 2, 0, "srun")):
+        with pytest.raises(DeviceError, match="sees 0"):
+            own_device("cuda", launch)
+
+
+def test_a_gpu_that_srun_gave_to_one_task_is_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert own_device("cuda", Launch(3, 4, 3, "srun")) == torch.device("cuda", 0)
+    with pytest.raises(DeviceError, match="needs cuda:3"):
+        own_device("cuda", Launch(3, 4, 3, "torchrun"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with pytest.raises(DeviceError, match="needs cuda:3"):
+        own_device("cuda", Launch(3, 4, 3, "srun"))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_shares_hold_each_window_once(size):
+    for count in range(25):
+        shares = [list(range(count))[Processes(Launch(rank, size)).share(count)] for rank in range(size)]
+        assert [index for share in shares for index in share] == list(range(count))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_totals_of_another_number_of_processes_are_taken_by_the_first():
+    assert [Processes(Launch(rank, 2)).own_total([1.0, 2.0]) for rank in range(2)] == [1.0, 2.0]
+    assert [Processes(Launch(rank, 3)).own_total([1.0, 2.0]) for rank in range(3)] == [3.0, 0.0, 0.0]
+
+
+def test_a_batch_too_small_for_the_processes_is_an_error():
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(SettingsError, match=r"a batch of 2 .* 3 processes"):
+        learn(
+            SimpleNamespace(name="any"),
+            model,
+            torch.optim.SGD(model.parameters()),
+            Pace(1, 2, 1, None),
+            identity="",
+            checkpoint_path=None,
+            processes=Processes(Launch(0, 3)),
+        )
+
+
+def test_one_process_joins_nobody(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", *process_group.COPIES):
+        monkeypatch.delenv(name, raising=False)
+    with joined(argparse.Namespace(processes=None, process_timeout=1)) as processes:
+        assert (processes.size, processes.is_first, processes.any(True), processes.gathered(2.0)) == (1, True, True, [2.0])
+        assert not torch.distributed.is_initialized()
+
+
+HEAD = """
+import argparse, json, sys, time
+import torch
+from functools import partial
+from workflow_scripts.common.cli import run
+from workflow_scripts.common.errors import InputFileError
+from workflow_scripts.common.process_group import joined
+from workflow_scripts.common.training import _joint_layers
+def main(arguments):
+    with joined(argparse.Namespace(processes=2, process_timeout=float(sys.argv[1]))) as processes:
+        rank = processes.launch.rank
+        work(processes, rank)
+"""
+END = """
+sys.exit(run(main))
+"""
+
+EXCHANGES = """
+def work(processes, rank):
+    state = {"a": torch.arange(5).float() + 0.5, "none": None, "list": [torch.tensor(True), 2**80, "b"], "empty": torch.zeros(0)}
+    got = processes.once(lambda: state)
+    assert got["a"].equal(state["a"]) and got["list"][0].item() is True and got["list"][1:] == [2**80, "b"] and len(got["empty"]) == 0
+    assert processes.gathered(float(rank)) == [0.0, 1.0]
+    assert processes.any(rank == 1) and not processes.any(False)
+    found = []
+    for first in (0, 1):
+        def fails():
+            if rank == 1 or not first:
+                raise InputFileError(f"of {rank}", hint="")
+        try:
+            (processes.once if first == 0 else processes.together)(fails)
+        except InputFileError as error:
+            found.append(error.message)
+    assert found == ["of 0", "of 1"]
+    layers = [torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.4), torch.nn.Dropout3d(0.5)]
+    shapes = [(5, 3, 4), (5, 6), (5, 3, 2, 2, 2)]
+    for layer, shape in zip(layers, shapes):
+        torch.manual_seed(1)
+        values = torch.randn(shape).requires_grad_()
+        weights = torch.randn(shape)
+        state = torch.get_rng_state()
+        before = {k: v.clone() for k, v in layer.state_dict().items()}
+        whole = layer(values)
+        (whole * weights).sum().backward()
+        after = {k: v.clone() for k, v in layer.state_dict().items()}
+        gradients = [values.grad.clone()] + [p.grad.clone() for p in layer.parameters()]
+        for dealt in (slice(None), slice(0, 1)):  # five rows to two processes, then one row, which leaves one process idle
+            layer.load_state_dict(before)
+            torch.set_rng_state(state)
+            if dealt.stop:
+                whole = layer(values[dealt])
+                after = {k: v.clone() for k, v in layer.state_dict().items()}
+                layer.load_state_dict(before)
+                torch.set_rng_state(state)
+            values.grad = None
+            with _joint_layers(torch.nn.Sequential(layer), processes) as joint:
+                joint.take(range(len(values[dealt])), processes)
+                share = joint.share if joint.count else slice(0, 1)
+                part = layer(values[dealt][share])
+                for p in layer.parameters():
+                    p.grad = None
+                ((part * weights[dealt][share]).sum() * (joint.count > 0)).backward()
+            torch.testing.assert_close(part, whole[share], atol=1e-6, rtol=1e-5)
+            for name, value in layer.state_dict().items():
+                torch.testing.assert_close(value, after[name], atol=1e-6, rtol=1e-5)
+            if not dealt.stop:
+                torch.testing.assert_close(values.grad[share], gradients[0][share], atol=1e-5, rtol=1e-5)
+                assert all(v.abs().sum() == 0 for i, v in enumerate(values.grad) if not share.start <= i < share.stop)
+                for p, gradient in zip(layer.parameters(), gradients[1:]):
+                    torch.testing.assert_close(processes.summed(p.grad), gradient, atol=1e-5, rtol=1e-5)
+        assert "forward" not in vars(layer)
+    print(json.dumps("done"))
+"""
+
+
+def started(work, folder, timeout_s="60", **options):
+    return start_processes(2, ["-c", HEAD + work + END, timeout_s], folder, **options)
+
+
+def test_two_processes_exchange_what_training_needs(tmp_path):
+    for code, out, told in ends(started(EXCHANGES, tmp_path)):
+        assert (code, out) == (0, '"done"\n'), told
+
+
+def test_an_error_of_all_is_told_once_and_that_of_one_by_it(tmp_path):
+    of_all = "def work(processes, rank):\n    raise InputFileError('same', hint='mend it')"
+    of_one = "def work(processes, rank):\n    if rank == 1:\n        raise InputFileError('mine', hint='mend it')\n    processes.any(True)"
+    groups = [started(work, tmp_path) for work in (of_all, of_one)]
+    assert [(code, told) for code, _, told in ends(groups[0])] == [(2, "error: same\nhint: mend it\n"), (2, "")]
+    (first, _, lost), (second, _, told) = ends(groups[1])
+    assert (first, second) == (2, 2)
+    assert told == "error: mine\nhint: mend it\n"
+    assert lost.startswith("error: process 0 of 2 lost another one") and "last checkpoint" in lost and lost.count("\n") == 2
+
+
+def test_nobody_waits_for_ever(tmp_path):
+    """One process is killed, one is silent, one never starts: the others end, with two lines."""
+    waits = "def work(processes, rank):\n    print('in', flush=True)\n    time.sleep(3600) if rank else processes.any(True)"
+    killed, silent = started(waits, tmp_path), started(waits, tmp_path, timeout_s="2")
+    missing = start_processes(2, ["-c", HEAD + waits + END, "2"], tmp_path, started=1)
+    for process in (*killed, *silent):
+        assert process.stdout.readline() == "in\n", process.stderr.read()
+    begun = time.monotonic()
+    killed[1].kill()
+    for process in (killed[0], silent[0]):
+        [(code, _, told)] = ends([process])
+        assert code == 2 and told.startswith("error: process 0 of 2 lost another one") and told.count("\n") == 2
+    [(code, _, told)] = ends(missing)
+    assert code == 2 and told.startswith("error: process 0 of 2 could not join the others") and told.count("\n") == 2
+    assert time.monotonic() - begun < 200
+    silent[1].kill()
+    ends([killed[1], silent[1]])
