@@ -55,13 +55,12 @@ static int axis_between(const uint16_t *a, const uint16_t *b)
 
 /* Conductance between centres of aggregates whose touching faces sum to `sum`: the way inside each of them adds half of
    its through resistance. Exact in a uniform medium (sum / 2), Galerkin's sum between islands; the lower limit keeps the
-   coarse operator within a factor of 2 of Galerkin's, which keeps two cycles in a row positive definite. */
+   coarse operator within a factor of 2 of Galerkin's, which keeps two cycles in a row positive definite. Both sides get the same
+   to the last bit: where a good conductor hangs on by a poor one, a difference by rounding would make the operator indefinite. */
 static inline float between(float sum, float inside_a, float inside_b)
 {
-    float resistance = 1.0f / sum;
-    if (inside_a > 0) resistance += 0.5f / inside_a;
-    if (inside_b > 0) resistance += 0.5f / inside_b;
-    float g = 1.0f / resistance;
+    const float a = inside_a > 0 ? 0.5f / inside_a : 0, b = inside_b > 0 ? 0.5f / inside_b : 0;
+    const float g = 1.0f / (1.0f / sum + (a + b));
     return g > 0.5f * sum ? g : 0.5f * sum;
 }
 
@@ -167,14 +166,15 @@ end:
     return count;
 }
 
-/* Sums the entries of a level between the nodes of the next one; parent holds, halo included, their numbers there, of which the
+/* Sums the entries of a level between the nodes of the next one, in double, so that their order does not matter; parent holds, halo included, their numbers there, of which the
    first n are its own and `halo` are not. block: 3 per own node. 0 without memory. */
 static int level_connect(const Level *fine, const int32_t *parent, const uint16_t *block, int32_t n, int32_t halo, Level *coarse)
 {
     const int32_t fine_n = fine->n;
     int32_t *first = ZEROS(int32_t, (size_t)n + 1), *order = ROOM(int32_t, fine_n);
-    int32_t *place = ROOM(int32_t, (size_t)n + halo);
-    int good = level_room(coarse, n, halo, fine->start[fine_n]) && first && order && place;
+    int32_t *place = ROOM(int32_t, (size_t)n + halo), room = 64;
+    double *sum = ROOM(double, room);
+    int good = level_room(coarse, n, halo, fine->start[fine_n]) && first && order && place && sum;
     if (!good) goto end;
     memcpy(coarse->block, block, 3 * (size_t)n * sizeof(uint16_t));
     for (int32_t i = 0; i < fine_n; i++) first[parent[i] + 2]++;
@@ -194,18 +194,28 @@ static int level_connect(const Level *fine, const int32_t *parent, const uint16_
                     const int axis = axis_between(fine->block + 3 * i, fine->block + 3 * j);
                     if (axis < 3) coarse->inside[3 * row + axis] += 0.5f * g;
                 } else if (place[other] < start) {
+                    if (entries - start == room) {
+                        double *larger = realloc(sum, ((size_t)(room *= 2) + 1) * sizeof(double));
+                        if (!larger) {
+                            good = 0;
+                            goto end;
+                        }
+                        sum = larger;
+                    }
                     place[other] = entries;
-                    coarse->entry[entries++] = (Entry){other, g};
+                    sum[entries - start] = g;
+                    coarse->entry[entries++].column = other;
                 } else
-                    coarse->entry[place[other]].g += g;
+                    sum[place[other] - start] += g;
             }
         }
+        for (int32_t e = start; e < entries; e++) coarse->entry[e].g = (float)sum[e - start];
     }
     coarse->start[n] = entries;
     Entry *smaller = realloc(coarse->entry, (entries + 1) * sizeof(Entry));
     if (smaller) coarse->entry = smaller;
 end:
-    free(first), free(order), free(place);
+    free(first), free(order), free(place), free(sum);
     return good;
 }
 

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #if defined(__linux__)
+#include <malloc.h>
 #include <sys/mman.h>
 #endif
 
@@ -14,6 +15,14 @@ static void *in_huge_pages(void *block, size_t size)
     if (block && size >= ((size_t)4 << 20)) madvise((void *)from, to - from, MADV_HUGEPAGE); /* only a wish */
 #endif
     return block;
+}
+
+/* Gives pages that were freed between others back to the system. */
+static void trim_memory(void)
+{
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
 }
 
 /* Room for `count` things and one more, uninitialised or zero; NULL without memory. */

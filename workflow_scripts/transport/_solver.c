@@ -155,6 +155,7 @@ EXPORT Level *fine_connect(const Grid *grid, const int32_t *even, const int32_t 
     return NULL;
 }
 
+EXPORT void memory_trim(void) { trim_memory(); }
 EXPORT void fine_free(Grid *grid) { grid_release(grid); }
 
 /* Copies the ghosts across periodic sides of an array of one colour. */

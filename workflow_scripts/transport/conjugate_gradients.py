@@ -23,6 +23,8 @@ BALANCE = 4.0
 FEWEST = {3: 3, 16: 5, 65536: 10}
 """Iterations before an estimate is believed, by how many kinds of conductances there are at most (0 and the plates' among them): more
 phases can hide more modes."""
+LARGE = 2**18
+"""Voxels of a block from which the memory that the set-up freed is given back before vectors are made: a tenth of all there is."""
 FALL = 1e-8
 """Fall of r . M r after which the residual is taken anew: float32 vectors of a start far above the end would lose what is left."""
 
@@ -47,6 +49,8 @@ class Solution:
         self.system = system = System(problem.phases, problem.conductances, problem.blocks)
         if not keep_phases:
             problem.phases = np.empty((0, 0, 0), np.uint8)
+        if math.prod(system.shape) >= LARGE:
+            kernels().memory_trim()
         self.iterations, self.smallest = 0, math.inf
         self.fewest = next(many for kinds, many in FEWEST.items() if len(problem.conductances.table) <= kinds)
         self.lowest = math.inf

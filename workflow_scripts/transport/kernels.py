@@ -60,6 +60,7 @@ def kernels() -> ctypes.CDLL:
         "percolation_free": (None, [pointer]),
         "fine_build": (pointer, [pointer, number, number, pointer, pointer, number, pointer, number]),
         "fine_layout": (None, [pointer] * 2),
+        "memory_trim": (None, []),
         "fine_number": (count, [pointer] * 4 + [single]),
         "fine_connect": (level, [pointer] * 4 + [count]),
         "fine_free": (None, [pointer]),
