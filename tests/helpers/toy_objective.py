@@ -19,7 +19,7 @@ def suggest(trial, settings):
 
 def note(context, word, **more):
     if "diary" in context.settings:
-        line = json.dumps({"trial": context.number, "word": word, "pid": os.getpid(), **more}) + "\n"
+        line = json.dumps({"trial": context.number, "word": word, "pid": os.getpid(), "time": time.time(), **more}) + "\n"
         with open(context.settings["diary"], "ab", buffering=0) as stream:
             stream.write(line.encode())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition
+from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition, wait_for
 from workflow_scripts.common.records import number, read_json, read_table
 from workflow_scripts.search.controller import SearchError, run_search
 from workflow_scripts.search.launch import LocalProcesses, local_processes
@@ -52,13 +52,6 @@ class Idle(LocalProcesses):
 
 def start_controller(folder):
     return subprocess.Popen([sys.executable, "-c", COMMAND, folder], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def worker_ids(folder):

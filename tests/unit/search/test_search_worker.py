@@ -6,7 +6,7 @@ import time
 import optuna
 import pytest
 
-from tests.helpers.searching import check_diary, diary, prepared, start_worker, work_here
+from tests.helpers.searching import check_diary, diary, prepared, start_worker, wait_for, work_here
 from workflow_scripts.common.errors import DeviceError
 from workflow_scripts.search.objective import StopRequested
 from workflow_scripts.search.presence import Presence
@@ -16,13 +16,6 @@ from workflow_scripts.search.worker import EXIT_FAILING, EXIT_STOPPED, StudyFail
 
 def states(study):
     return [trial.state.name for trial in study.get_trials()]
-
-
-def wait_for(condition, seconds=15.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
