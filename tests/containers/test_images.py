@@ -1,0 +1,280 @@
+"""Images built for real from the definitions, filled with unit tests and with a part of the workflow: one test, for images are built once.
+
+The base is a Debian made here, with a name of its own, so that nothing can pass for it. One image is built by buildah from its
+Containerfile and turned into a SIF file, another by apptainer from its .def; a test of the layout compares the definitions of all.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from tests.helpers import containers
+from tests.helpers.containers import RUN, call, call_with_all_rights
+from tests.helpers.dumps import write_loading
+from tests.helpers.workflow import REPOSITORY, job_counts, snakemake
+from workflow_scripts.common.images import code_digest
+from workflow_scripts.common.records import read_json, read_table, read_table_record
+from workflow_scripts.common.volumes import read_labelled
+
+pytestmark = [pytest.mark.slow, pytest.mark.containers]
+
+BASE = "localhost/calandria-test/base:bookworm"
+IMAGE = "localhost/calandria-test/voxels:0.1.0"
+UNIT_TESTS = (
+    "tests/unit/transport",
+    "tests/unit/tomography",
+    "tests/unit/calendering/test_voxels.py",
+    "tests/unit/common/test_common_volumes.py",
+    "tests/unit/common/test_common_files.py",
+    "tests/unit/common/test_common_provenance.py",
+    "tests/physics/test_diffusion_ranks.py",
+)
+SETTINGS = {
+    "name": "contained",
+    "title": "Steps in containers",
+    "calendering": {"runs_sheet": "runs.tsv", "voxels": {"voxel_edge_um": 0.5, "grid_height_multiple": 8}},
+    "tomography": {"samples_sheet": "samples.tsv"},
+    "transport": {
+        "tomography": {"cases": {"pore": {"pore": 1.0}}},
+        "series": {"cases": {"pore": {"pore": 1.0}}},
+        "tolerance": 1e-2,
+    },
+}
+TARGETS = (
+    "results/contained/tomography/noise/phases.json",
+    "results/contained/transport/noise/pore_z.json",
+    "results/contained/transport/calendering/film/cd15/transport.csv",
+)
+
+
+def lines_of(name):
+    return [line for line in (REPOSITORY / f"envs/{name}.lock").read_text().splitlines() if not line.startswith("#")]
+
+
+class Site:
+    """A machine with container tools: a checkout, a base image, wheels, all in one scratch folder that is removed at the end."""
+
+    def __init__(self, scratch):
+        self.scratch, self.images = scratch, scratch / "images"
+        self.images.mkdir()
+        self.name = f"Debian GNU/Linux 12, base {uuid.uuid4().hex[:8]} of a test"
+        self.environment = {**os.environ, "APPTAINER_MKSQUASHFS_ARGS": "-comp zstd -Xcompression-level 3"}
+        self.environment["APPTAINER_CACHEDIR"] = str(scratch / "apptainer-cache")
+        containers.use_own_storage(scratch / "storage", self.environment)
+        self.checkout = self.copy_checkout()
+        programs = containers.install_apptainer(scratch)
+        self.environment["PATH"] = f"{programs}:{os.environ['PATH']}"
+        containers.make_base(scratch / "base.tar", self.name)
+        self.call("podman", "import", scratch / "base.tar", BASE)
+        (scratch / "base.tar").unlink()
+        self.pip_conf, self.wheels = scratch / "pip.conf", scratch / "wheels"
+        self.pip_conf.write_text("[global]\nno-index = true\nfind-links = /srv\n")  # the wheels' place while an image is built
+        locks = [word for name in ("voxels", "lammps") for word in ("-r", f"envs/{name}.lock")]
+        tools = [pin for pin in lines_of("workflow") if re.match("(setuptools|wheel)==", pin)]
+        download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", self.wheels]
+        call(*download, *locks, *tools, cwd=REPOSITORY)
+
+    def copy_checkout(self):
+        """Copy what git tracks, so that nothing that lies about in the checkout gets into an image."""
+        checkout = self.scratch / "checkout"
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, listed.split("\0")):
+            if (REPOSITORY / name).exists():
+                (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPOSITORY / name, checkout / name)
+        git = subprocess.run(
+            ["git", "rev-parse", "--absolute-git-dir"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        self.environment |= {"GIT_DIR": git.stdout.strip(), "GIT_WORK_TREE": str(checkout), "GIT_OPTIONAL_LOCKS": "0"}
+        return checkout
+
+    def call(self, *command):
+        return call(*command, env=self.environment, cwd=self.scratch)
+
+    def run(self, *command, options=()):
+        """Run a command in the image as the user that the image names."""
+        return self.call(*RUN, *options, IMAGE, *command)
+
+
+def build_images(site):
+    common = [site.checkout / "containers/build.py", "--pip-conf", site.pip_conf]
+    volume = f"{site.wheels}:/srv:ro"
+    build = ["--tool", "buildah", "--base", BASE, "--prefix", "localhost/calandria-test", "--sif", site.images, "voxels"]
+    site.call(*common, *build, "--", "--isolation", "chroot", "--network", "host", "--volume", volume)
+    archive = site.scratch / "base-image.tar"
+    site.call("buildah", "push", "-q", BASE, f"docker-archive:{archive}:base:bookworm")
+    build = ["--tool", "apptainer", "--base", f"docker-archive://{archive}", "--output", site.images, "lammps"]
+    call_with_all_rights(*common, *build, "--", "--bind", volume, env=site.environment, cwd=site.scratch)
+    archive.unlink()
+    assert sorted(path.name for path in site.images.iterdir()) == ["lammps.sif", "voxels.sif"]
+
+
+def labels_say_what_an_image_is(site):
+    command = ["git", "rev-list", "--max-count=100", "HEAD"]
+    commits = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
+    inspected = json.loads(site.call("buildah", "inspect", "--type", "image", IMAGE))["OCIv1"]["config"]
+    own = {}
+    for software, labels in {
+        "voxels": inspected["Labels"],
+        "lammps": json.loads(site.call("apptainer", "inspect", "--json", site.images / "lammps.sif"))["data"]["attributes"][
+            "labels"
+        ],
+    }.items():
+        own[software] = {
+            word: labels[f"org.opencontainers.image.{word}"] for word in ("title", "version", "revision", "licenses")
+        }
+        assert own[software]["title"] == f"calandria-{software}" and own[software]["licenses"] == "MIT"
+        assert own[software]["version"] == "0.1.0" and own[software]["revision"].removesuffix("-modified") in commits
+    assert inspected["User"] == "calandria"
+    return own
+
+
+def an_image_holds_its_lock_and_no_leftovers(site):
+    program = (
+        'import importlib.metadata as m; print(*sorted(f\'{d.name.lower().replace("_", "-")}=={d.version}\''
+        " for d in m.distributions()), sep='\\n')"
+    )
+    expected = sorted([*lines_of("voxels"), "calandria==0.1.0"])
+    assert site.run("python", "-c", program).split() == expected
+    assert site.run("id", "-u").strip() == "1000"
+    assert site.run(
+        "sh", "-c", "command -v pip cc gcc || ls -A /tmp /var/lib/apt/lists /root/.cache /source /opt/build 2>/dev/null || true"
+    ).split() == [
+        "/tmp:",
+        "/var/lib/apt/lists:",
+    ]
+    assert f'PRETTY_NAME="{site.name}"' in site.run("cat", "/etc/os-release")
+    digest = "from workflow_scripts.common.images import code_digest; print(code_digest())"
+    assert site.run("python", "-c", digest).strip() == code_digest(site.checkout / "workflow_scripts")
+
+
+def unit_tests_pass_inside_as_an_ordinary_user(site):
+    """The checkout comes without the package, so that what is tested is the image's own."""
+    packages = site.scratch / "test-packages"
+    names = ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers")
+    pins = [pin for pin in lines_of("development") if pin.split("==")[0] in names]
+    assert len(pins) == len(names)
+    call(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", packages, *pins)
+    folder = site.scratch / "tests-only"
+    shutil.copytree(site.checkout, folder, ignore=shutil.ignore_patterns("workflow_scripts", ".git"))
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    options = [
+        "--volume",
+        f"{packages}:/srv:ro",
+        "--volume",
+        f"{folder}:/data",
+        "--env",
+        "PYTHONPATH=/srv",
+        "--env",
+        "OMP_NUM_THREADS=1",
+    ]
+    command = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *UNIT_TESTS]
+    text = site.run(*command, options=[*options, "--workdir", "/data"])
+    passed = int(re.search(r"(\d+) passed", text).group(1))
+    assert passed > 200 and "skipped" not in text, text[-2000:]
+    print(text.splitlines()[-1])
+
+
+def make_study(site):
+    folder = site.scratch / "study"
+    (folder / "dumps").mkdir(parents=True)
+    dump, press = write_loading(folder / "dumps", 6, 3, 120, 5)
+    row = f"film\t15\t{dump.relative_to(folder)}\t{press.relative_to(folder)}"
+    (folder / "runs.tsv").write_text(f"film\tcompression_degree_percent\tdumps\tpress\n{row}\n")
+    labels = np.random.default_rng(2).choice(np.array([0, 1, 2], np.uint8), size=(24, 12, 14), p=[0.5, 0.2, 0.3])
+    tifffile.imwrite(folder / "noise.tif", labels, photometric="minisblack")
+    (folder / "samples.tsv").write_text("sample\tpath\tvoxel_edge_um\tlabels\nnoise\tnoise.tif\t0.4\t0=pore 1=cbd 2=am\n")
+    (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
+    return folder
+
+
+def run_study(site, folder, *options):
+    """Run Snakemake of this environment with the rules and the code of the checkout's copy."""
+    own = ("--snakefile", site.checkout / "Snakefile", "--configfile", folder / "study.yaml")
+    return snakemake(folder, *own, *options, **site.environment, PYTHONPATH=str(site.checkout))
+
+
+def steps_ran_in_their_images(site, folder, labels):
+    finished = run_study(site, folder, "--sdm", "apptainer", "--config", f"images={site.images}", "--", *TARGETS)
+    assert job_counts(finished) == {
+        "write_settings": 3,
+        "import_volume": 1,
+        "measure_phases": 1,
+        "solve_diffusion": 1,
+        "read_dumps": 1,
+        "voxelize_frames": 1,
+        "solve_series": 1,
+    }
+    results = folder / "results/contained"
+    made = {
+        "phases": ("voxels", read_json(results / "tomography/noise/phases.json")["provenance"]),
+        "volume": ("voxels", read_labelled(results / "tomography/noise/labels.zarr.zip").attributes["provenance"]),
+        "diffusion": ("voxels", read_json(results / "transport/noise/pore_z.json")["provenance"]),
+        "series": ("voxels", read_table_record(results / "transport/calendering/film/cd15/transport.csv")),
+        "frames": ("voxels", read_labelled(results / "calendering/film/cd15/frames.zarr.zip").attributes["provenance"]),
+        "particles": (
+            "lammps",
+            read_labelled(results / "calendering/film/cd15/frames.zarr.zip").attributes["particles_provenance"],
+        ),
+    }
+    for what, (software, record) in made.items():
+        assert record["operating_system"] == site.name, what
+        image = record["image"]
+        assert image["title"] == f"calandria-{software}" and image["revision"] == labels[software]["revision"], what
+    assert read_json(results / "transport/noise/pore_z.json")["ranks"] == 2
+    assert len(read_table(results / "transport/calendering/film/cd15/transport.csv")) > 0
+
+
+def the_same_numbers_come_out_without_containers(site, folder):
+    bare = folder.parent / "bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("results", "logs", ".snakemake"))
+    target = "results/contained/transport/noise/pore_z.json"
+    finished = snakemake(bare, "--configfile", bare / "study.yaml", "--", target)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    inside, outside = read_json(folder / target), read_json(bare / target)
+    assert outside["provenance"]["image"] is None and outside["provenance"]["operating_system"] != site.name
+    assert inside["tortuosity_factor"] == pytest.approx(outside["tortuosity_factor"], rel=1e-9)
+
+
+def an_image_of_other_code_is_refused(site, folder):
+    with open(site.checkout / "workflow_scripts/tomography/measure_phases.py", "a") as file:
+        file.write("# an edit after the images were built\n")
+    options = ("--sdm", "apptainer", "--config", f"images={site.images}", "--forcerun", "measure_phases", "--", TARGETS[0])
+    finished = run_study(site, folder, *options)
+    assert finished.returncode != 0
+    assert "error: the image calandria-voxels" in finished.stderr and "holds other code than this checkout" in finished.stderr
+    assert "hint: build the images of this checkout: containers/build.py" in finished.stderr
+
+
+def a_missing_image_is_told_before_anything_runs(site, folder):
+    options = ("--sdm", "apptainer", "--config", "images=nowhere", "--forcerun", "measure_phases", "--", TARGETS[0])
+    finished = run_study(site, folder, *options)
+    assert finished.returncode != 0 and "error: the images nowhere/voxels.sif are missing" in finished.stderr
+
+
+def test_images_are_built_tested_and_used_by_the_workflow(tmp_path_factory):
+    containers.require()
+    scratch = tmp_path_factory.mktemp("containers")
+    try:
+        site = Site(scratch)
+        build_images(site)
+        labels = labels_say_what_an_image_is(site)
+        an_image_holds_its_lock_and_no_leftovers(site)
+        unit_tests_pass_inside_as_an_ordinary_user(site)
+        folder = make_study(site)
+        steps_ran_in_their_images(site, folder, labels)
+        the_same_numbers_come_out_without_containers(site, folder)
+        a_missing_image_is_told_before_anything_runs(site, folder)
+        an_image_of_other_code_is_refused(site, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
