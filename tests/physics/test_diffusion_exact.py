@@ -1,6 +1,7 @@
 """The solver against values known by hand, bounds, symmetries and an independent direct solution."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -169,10 +170,25 @@ def test_many_islands_in_a_poor_matrix(poor):
     assert result.relative_diffusivity < 10 * poor
 
 
-def test_too_few_iterations_are_an_error_with_bounds():
-    labels = blobs((20, 20, 20), 8)
-    with pytest.raises(ConvergenceError, match=r"after 2 iterations .* at most"):
-        tortuosity(labels, {0: 1.0}, tolerance=1e-6, max_iterations=2)
+@pytest.mark.parametrize(("axis", "sides"), [("z", "no-flux"), ("y", "periodic")])
+@pytest.mark.parametrize("poor", [0.0, 0.05])
+def test_too_few_iterations_are_an_error_with_proven_bounds(axis, sides, poor):
+    labels, diffusivities = blobs((20, 21, 17), 8), {0: 0.5, 1: poor}
+    with pytest.raises(ConvergenceError, match=r"after 2 iterations .* at least .* at most") as caught:
+        tortuosity(labels, diffusivities, axis=axis, sides=sides, tolerance=1e-6, max_iterations=2)
+    lower, upper = pickle.loads(pickle.dumps(caught.value)).bounds
+    exact = reference_diffusivity(labels, diffusivities, axis=axis, periodic=(sides == "periodic",) * 3)
+    assert lower <= exact <= upper < 1.1 * exact
+    along = np.moveaxis(np.where(labels, poor, 0.5), "zyx".index(axis), 0)
+    with np.errstate(divide="ignore"):
+        assert lower == pytest.approx((1 / (1 / along).mean(axis=0)).mean(), abs=1e-12)
+
+
+def test_layers_of_extreme_contrast_in_a_long_thin_volume():
+    labels = np.zeros((2000, 3, 3), np.uint8)
+    labels[np.random.default_rng(1).random(2000) < 0.5] = 1
+    share = (labels == 1).mean()
+    assert tortuosity(labels, {0: 1.0, 1: 1e-6}).relative_diffusivity == pytest.approx(1 / (1 - share + share * 1e6), rel=1e-4)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The small family of errors that users meet; each says what is wrong and, in a second line, what to do."""
 
 import difflib
+import functools
 from collections.abc import Iterable
 
 
@@ -26,11 +27,7 @@ class CalandriaError(Exception):
         return f"{self.message}\n{self.hint}"
 
     def __reduce__(self) -> tuple:
-        return (_rebuild, (type(self), self.message, self.hint))
-
-
-def _rebuild(kind: type[CalandriaError], message: str, hint: str) -> CalandriaError:
-    return kind(message, hint=hint)
+        return (functools.partial(type(self), hint=self.hint), (self.message,))
 
 
 class SettingsError(CalandriaError):
@@ -46,7 +43,22 @@ class ContractError(CalandriaError):
 
 
 class ConvergenceError(CalandriaError):
-    """An iteration ended before its tolerance was met; no number is returned."""
+    """An iteration ended before its tolerance was met; no number is returned.
+
+    Parameters
+    ----------
+    message, hint
+        As of every error.
+    bounds
+        Proven lower and upper bound of the number that was asked for, where there are any.
+    """
+
+    def __init__(self, message: str, *, hint: str, bounds: tuple[float, float] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.bounds = bounds
+
+    def __reduce__(self) -> tuple:
+        return (functools.partial(type(self), hint=self.hint, bounds=self.bounds), (self.message,))
 
 
 class DeviceError(CalandriaError):

@@ -1,6 +1,7 @@
 """Conjugate gradients for one direction of a volume, inside a refinement whose residual is taken in float64."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,22 @@ class Solution:
         Largest relative error of D_eff.
     max_iterations
         Iterations after which ConvergenceError is raised.
+    lower_bound
+        Tells a proven lower bound of D_eff / D_0; asked only for a ConvergenceError.
     keep_phases
         Whether the problem's phases are needed afterwards; else they are given up as soon as may be.
     """
 
-    def __init__(self, problem: Problem, tolerance: float, max_iterations: int, *, keep_phases: bool = False) -> None:
-        self.problem, self.tolerance, self.max_iterations = problem, tolerance, max_iterations
+    def __init__(
+        self,
+        problem: Problem,
+        tolerance: float,
+        max_iterations: int,
+        *,
+        lower_bound: Callable[[], float],
+        keep_phases: bool = False,
+    ) -> None:
+        self.problem, self.tolerance, self.max_iterations, self.lower_bound = problem, tolerance, max_iterations, lower_bound
         self.system = system = System(problem.phases, problem.conductances, problem.blocks)
         if not keep_phases:
             problem.phases = np.empty((0, 0, 0), np.uint8)
@@ -53,7 +64,7 @@ class Solution:
             kernels().memory_trim()
         self.iterations, self.smallest = 0, math.inf
         self.fewest = next(many for kinds, many in FEWEST.items() if len(problem.conductances.table) <= kinds)
-        self.lowest = math.inf
+        self.lowest, self.flux_range = math.inf, (0.0, 0.0)
         self.length, self.first = problem.blocks.extents[0], problem.blocks.start[0]
         self.c = system.vector(np.float64)
         profile = (np.arange(self.first - 1, problem.blocks.stop[0] + 1) + 0.5) / self.length
@@ -108,7 +119,9 @@ class Solution:
         system, library = self.system, kernels()
         c_even = self.even()
         self.energy, self.flux = self._flux_of(c_even)
-        self.lowest, self.flux_spread = min(self.energy, self.lowest), float(np.ptp(self.flux)) / self.energy
+        if self.energy < self.lowest:
+            self.lowest, self.flux_range = self.energy, (float(self.flux.min()), float(self.flux.max()))
+        self.flux_spread = float(np.ptp(self.flux)) / self.energy
         squares = system.blocks.total(
             library.residual_odd(system.grid, self.c.ctypes.data, c_even.ctypes.data, self.scale, self.r.ctypes.data)
         )[0]
@@ -143,11 +156,14 @@ class Solution:
 
     def _give_up(self) -> None:
         to = self.problem.to_diffusivity
+        bounds = (self.lower_bound(), self.lowest * to)
+        low, high = (flux * to for flux in self.flux_range)
         raise ConvergenceError(
             f"after {self.iterations} iterations D_eff / D_0 is known to an estimated {self.error_estimate:.1e}, asked for "
-            f"{self.tolerance:.1e}; it is at most {self.lowest * to:.9g}, fluxes lie between {self.flux.min() * to:.9g} and "
-            f"{self.flux.max() * to:.9g}",
+            f"{self.tolerance:.1e}; it is proven to be at least {bounds[0]:.9g} and at most {bounds[1]:.9g}; the fluxes of the best "
+            f"field lie between {low:.9g} and {high:.9g}",
             hint="allow more iterations or a larger tolerance; phases of extreme contrast can be set to 0",
+            bounds=bounds,
         )
 
     def _iterate(self, gamma: float, target: float) -> None:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..common.errors import ContractError, SettingsError, nearest_name
 from ..common.volumes import occupied_slices
 from .conjugate_gradients import Solution
 from .fields import Field
-from .volume import Problem, Volume
+from .volume import Problem, Volume, columns_alone
 
 AXIS_NAMES = ("z", "y", "x")
 SIDES = ("no-flux", "periodic")
@@ -142,7 +143,7 @@ def tortuosity(
     SettingsError
         A diffusivity, axis, side or tolerance is out of range, or no diffusivity is above 0.
     ConvergenceError
-        The tolerance was not met; the message holds what is known.
+        The tolerance was not met; its ``bounds`` are proven, and the message holds what else is known.
 
     Examples
     --------
@@ -230,7 +231,8 @@ def directions(
         blocks = volume.blocks
         if axis == axes[-1]:
             volume = None
-        solution = Solution(problem, tolerance, max_iterations, keep_phases=fields)
+        lower_bound = partial(columns_alone, labels, table, direction, blocks, doubled)
+        solution = Solution(problem, tolerance, max_iterations, lower_bound=lower_bound, keep_phases=fields)
         solution.solve()
         value, to_diffusivity = solution.energy * problem.to_diffusivity, problem.to_diffusivity
         results[axis] = TransportResult(
