@@ -1,6 +1,7 @@
 """Locks and leases as small files with an owner, for processes on one or several machines that may die while they hold one."""
 
 import json
+import math
 import os
 import random
 import time
@@ -13,6 +14,7 @@ from typing import Self
 
 from ..common.processes import machine_name, process_start
 
+ASK_SECONDS = 0.25
 BREAKING_SECONDS = 30.0
 """A guard that somebody left who died while removing a dead owner's lock is swept away after this time."""
 
@@ -80,12 +82,11 @@ class OwnedLock:
             return None
 
     def _create(self) -> bool:
-        owner = Owner.me(self.name)
         try:
             handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
-        text = json.dumps(owner.__dict__)
+        text = json.dumps(Owner.me(self.name).__dict__)
         try:
             os.write(handle, text.encode())
         except OSError:  # a full disk: leave no lock without an owner
@@ -160,11 +161,15 @@ class OwnedLock:
             guard.unlink(missing_ok=True)
 
     def acquire(self) -> bool:
-        """Wait until the lock is ours."""
-        pause = 0.001
-        while not self.try_acquire():
+        """Wait until the lock is ours; whether its owner lives is asked now and then only, for many may wait."""
+        pause, asked = 0.001, -math.inf
+        while not self._create():
+            if time.monotonic() - asked > ASK_SECONDS:
+                asked = time.monotonic()
+                if self.try_acquire():
+                    break
             time.sleep(pause * (0.5 + random.random()))
-            pause = min(2 * pause, 0.05)
+            pause = min(2 * pause, 0.1)
         return True
 
     def refresh(self) -> bool:

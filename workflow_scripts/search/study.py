@@ -120,7 +120,7 @@ class StudyFolder:
         return OwnedLock(self.directory / "leases" / study_name / f"trial_{number}.lease", stale_seconds, name)
 
     def claim_lock(self, study_name: str, stale_seconds: float) -> OwnedLock:
-        """Return the lock under which trials are counted, made, taken over and finished."""
+        """Return the lock under which trials are counted, made and taken over."""
         return OwnedLock(self.directory / "leases" / study_name / "claim.lock", stale_seconds)
 
     def controller_lock(self, stale_seconds: float) -> OwnedLock:

@@ -70,7 +70,7 @@ def failing_reason(trials: Sequence[FrozenTrial], max_failed_fraction: float) ->
 class Worker:
     """Works on a study until its budget is met.
 
-    Trials are counted, made, taken over and finished under one lock of the study, so the budget is exact with any number of workers. A
+    Trials are counted, made and taken over under one lock of the study, so the budget is exact with any number of workers. A
     trial belongs to whoever holds its lease; a running trial without a lease was released, or its worker died before it could take one.
 
     Parameters
@@ -190,6 +190,10 @@ class Worker:
             return None, False
 
     def _adopt(self, frozen: FrozenTrial, lease: OwnedLock) -> Claim | None:
+        frozen = self.study._storage.get_trial(frozen._trial_id)
+        if frozen.state.is_finished():  # told and released since the trials were read
+            lease.release()
+            return None
         trial = optuna.Trial(self.study, frozen._trial_id)
         if lease.broke_owner:
             step = -1 if frozen.last_step is None else frozen.last_step
@@ -276,14 +280,14 @@ class Worker:
             claim.lease.release()
 
     def _tell(self, claim: Claim, outcome: Mapping[str, Any], reason: str, spent_s: float) -> None:
-        with self._claiming():
-            if not claim.lease.is_mine():
-                raise StopRequested(f"lease of trial {claim.number} was lost")
-            with written_together(self.study):
-                claim.trial.set_user_attr("spent_s", round(spent_s, 3))
-                if reason:
-                    claim.trial.set_user_attr("reason", reason)
-                self.study.tell(claim.trial, **outcome)
+        told = self.study._storage.get_trial(claim.trial._trial_id).state.is_finished()
+        if told or not claim.lease.is_mine():
+            raise StopRequested(f"lease of trial {claim.number} was lost")
+        with written_together(self.study):
+            claim.trial.set_user_attr("spent_s", round(spent_s, 3))
+            if reason:
+                claim.trial.set_user_attr("reason", reason)
+            self.study.tell(claim.trial, **outcome)
         log.info("trial %d: %s %s", claim.number, outcome, reason)
 
 
