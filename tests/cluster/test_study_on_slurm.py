@@ -12,7 +12,7 @@ import torch
 
 from tests.helpers import slurm
 from tests.helpers.tiny_study import SETTINGS, write_study
-from tests.helpers.workflow import ON_SLURM, job_counts, snakemake
+from tests.helpers.workflow import ON_SLURM, TWO_RANKS, job_counts, snakemake
 from workflow_scripts.common.records import read_json, read_table
 from workflow_scripts.common.volumes import read_labelled
 
@@ -22,7 +22,7 @@ N_TRIALS = 8
 SEARCH = {"n_trials": N_TRIALS, "workers": 2, "sampler": "random", "pruner": "none"}
 # What the profile says, with less memory and time, four workers with a GPU each, and as many ranks as a local run has.
 RESOURCES = [
-    *("solve_diffusion:tasks=2", "solve_diffusion:nodes=2", "solve_diffusion:mpi=srun --mpi=pmi2"),
+    *(f"solve_diffusion:{word}" for word in TWO_RANKS),
     *(
         f"{rule}:{word}"
         for rule in ("search_surrogate", "search_autoencoder")

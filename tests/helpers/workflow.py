@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 from typing import IO
 
+import yaml
+
 REPOSITORY = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 
 
 HERE = ("--cores", "2")
 ON_SLURM = ("--profile", REPOSITORY / "slurm_profile")
+PROFILE = yaml.safe_load((REPOSITORY / "slurm_profile/config.v9+.yaml").read_text())
+TWO_RANKS = ("tasks=2", "nodes=2", f"mpi={PROFILE['set-resources']['solve_diffusion']['mpi']}")
 
 
 def _call(directory: Path, options: tuple[object, ...], environment: dict[str, str]) -> dict:
