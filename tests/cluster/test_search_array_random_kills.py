@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.arrays import ArraySearch, kill
 from tests.helpers.searching import diary
+from workflow_scripts.search.locks import OwnedLock
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -38,7 +39,7 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(tmp_path):
             elif kind == "torn journal":  # a writer that dies in the middle of a line, with its controller
                 controller.kill()
                 controller.wait()
-                with open(search.study.journal_path, "ab", buffering=0) as stream:
+                with OwnedLock(f"{search.study.journal_path}.lock", 30.0).held(), open(search.study.journal_path, "ab") as stream:
                     stream.write(b'{"op_code": 6, "worker_id": "dead", "tri')
                 controller = search.start()
                 done[kind] += 1

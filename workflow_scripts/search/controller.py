@@ -20,7 +20,7 @@ from ..common.progress import progress
 from .launch import Launch, Launcher, local_processes
 from .locks import OwnedLock
 from .presence import STOP_SECONDS
-from .study import SearchDefinition, StudyFolder
+from .study import DATABASE_ERRORS, SearchDefinition, StudyFolder
 from .summary import write_summary
 from .worker import EXIT_DONE, EXIT_STOPPED, StudyFailingError, budget_of, failing_reason, grid_of
 
@@ -32,6 +32,7 @@ MAX_PAUSE_SECONDS = 600.0
 CONTROLLER_STALE_SECONDS = 60.0
 CONTROLLER_BEAT_SECONDS = 5.0
 CONTROLLER_PATIENCE_SECONDS = STOP_SECONDS + 8.0  # a controller that was told to stop needs so long for its workers
+DATABASE_PATIENCE_SECONDS = 300.0
 ROOM_BYTES = 65_536
 WRONG_INPUT = 2
 
@@ -103,6 +104,11 @@ def run_search(
                 hint="raise n_trials or n_warmup_steps, or look into trial reasons in the study's logs",
             )
         write_summary(study, definition, trials_path=trials_path, best_path=best_path, importance_path=importance_path)
+    except DATABASE_ERRORS as error:
+        raise SearchError(
+            f"the database of trials fails: {str(error)[:300]}",
+            hint="give the same command again when it answers; the trials that were begun go on then",
+        ) from error
     finally:
         lock.release()
 
@@ -198,10 +204,15 @@ def _watch(
     """
     deaths, rounds, resume, first, seen = 0, 0, 0.0, None, -1
     line = progress(iter(()), f"search {definition.name}", total=budget, unit="trial")
-    is_done = False
+    is_done, trials, silent_since = False, [], None
     try:
         while True:
-            trials = study.get_trials(deepcopy=False)
+            try:
+                trials, silent_since = study.get_trials(deepcopy=False), None
+            except DATABASE_ERRORS:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > DATABASE_PATIENCE_SECONDS:
+                    raise
             done = sum(trial.state.is_finished() for trial in trials)
             advance = done + sum(len(trial.intermediate_values) for trial in trials)
             if first is None:

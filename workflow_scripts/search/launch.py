@@ -77,7 +77,7 @@ class LocalProcesses:
         Threads of the numerical libraries of one worker.
     """
 
-    retry_seconds = 0.0
+    retry_seconds = 0.05
 
     def __init__(self, directory: Path, log_folder: Path, device: str, threads: int) -> None:
         self._directory, self._log_folder, self._device, self._threads = directory, log_folder, device, threads

@@ -11,8 +11,8 @@ import optuna
 from ..common.cli import program, run
 from .objective import StopRequested
 from .presence import Presence
-from .study import StudyFolder
-from .worker import EXIT_FAILING, EXIT_STOPPED, StudyFailingError, Worker, default_name, set_threads
+from .study import DATABASE_ERRORS, StudyFolder
+from .worker import EXIT_FAILING, EXIT_NO_DATABASE, EXIT_STOPPED, StudyFailingError, Worker, default_name, set_threads
 
 log = logging.getLogger("workflow_scripts.search")
 
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Join the study of a folder."""
     parser = program(
         "Join a running or interrupted study, given only its folder.\n\n"
-        "Exit status: 0 the study is done; 2 wrong input or device; 3 most trials fail; 75 stopped by SIGTERM or SIGINT (within\n"
-        "seconds; the trial at hand is left for another worker, which resumes it from its checkpoint)."
+        "Exit status: 0 the study is done; 1 the database of trials fails; 2 wrong input or device; 3 most trials fail;\n"
+        "75 stopped by SIGTERM or SIGINT (within seconds; the trial at hand is left for another worker, which resumes it from its checkpoint)."
     )
     parser.add_argument("--directory", type=Path, required=True, help="the study's folder, which holds search.json")
     parser.add_argument("--worker-name", help="name in records and locks; made from host and process if not given")
@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except StudyFailingError as error:
             log.error("%s", error.message)
             raise SystemExit(EXIT_FAILING) from error
+        except DATABASE_ERRORS as error:
+            log.error("%s leaves: the database of trials fails: %s", name, " ".join(str(error).split())[:300])
+            raise SystemExit(EXIT_NO_DATABASE) from error
     log.info("%s: the study is done", name)
 
 

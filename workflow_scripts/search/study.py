@@ -13,6 +13,7 @@ from typing import Any, Self
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..common.errors import CalandriaError, InputFileError, SettingsError
 from ..common.records import content_digest, file_digest, read_json, write_json
@@ -23,6 +24,9 @@ from .settings import SearchSettings
 
 JOURNAL_STALE_SECONDS = 30.0
 """A writer of another machine that holds the journal's lock for longer counts as dead; a write takes milliseconds."""
+
+DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+"""What a database raises that does not answer, or refuses; it is never the trial's fault."""
 
 PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 

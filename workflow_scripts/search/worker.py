@@ -18,9 +18,9 @@ from .locks import OwnedLock
 from .objective import Objective, StopRequested, TrialContext, load_objective
 from .presence import Presence
 from .sampling import grid_points, is_finite, make_sampler
-from .study import JournalError, SearchDefinition, StudyFolder, written_together
+from .study import DATABASE_ERRORS, JournalError, SearchDefinition, StudyFolder, written_together
 
-EXIT_DONE, EXIT_FAILING, EXIT_STOPPED = 0, 3, 75
+EXIT_DONE, EXIT_NO_DATABASE, EXIT_FAILING, EXIT_STOPPED = 0, 1, 3, 75
 IDLE_SECONDS = (0.1, 2.0)
 LOOK_SECONDS = 5.0
 """While there are new trials, abandoned ones and a raised budget are looked for so often: each look asks for every running trial."""
@@ -255,7 +255,7 @@ class Worker:
                 reason = "" if is_finite(value) else f"its value is {value!r}, not a finite number"
             except optuna.TrialPruned as pruned:
                 outcome, reason = {"state": TrialState.PRUNED}, str(pruned)
-            except (DeviceError, JournalError, optuna.exceptions.StorageInternalError):
+            except (DeviceError, JournalError, *DATABASE_ERRORS):
                 raise  # the worker's trouble, not the trial's: another worker may run it
             except Exception as error:
                 if is_for_want_of_room(error):
