@@ -2,6 +2,7 @@
 # On the machine: Python 3.11, a C compiler, make.
 PYTHON ?= python3.11
 CORES ?= $(shell nproc)
+TOOL ?= apptainer
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := envs/lammps.lock envs/voxels.lock envs/torch.lock envs/workflow.lock
@@ -15,13 +16,14 @@ export OMP_NUM_THREADS ?= 1
 make_venv = ($(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' && $(BIN)/python -m pip --version) \
 	>/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 
-.PHONY: demo test lint format install venv clean help
+.PHONY: demo test lint format install venv images clean help
 
 help:
 	@echo "make demo    run the demo study; the report is results/demo/report/index.html"
 	@echo "make test    run all tests"
 	@echo "make lint    check style, types and rules"
 	@echo "make format  format all code"
+	@echo "make images  build the container images, by TOOL=apptainer, docker, podman or buildah"
 	@echo "make clean   delete results, logs and the environment"
 
 demo: $(VENV)/.runtime
@@ -46,6 +48,9 @@ format: $(VENV)/.development
 	$(BIN)/snakefmt Snakefile rules
 
 install: $(VENV)/.runtime
+
+images:
+	containers/build.py --tool $(TOOL)
 
 venv:
 	$(make_venv)

@@ -17,17 +17,17 @@ WORKER_OPTIONS = {
 }
 
 
-def python(software):
-    """Return the command that runs Python for a launcher: in the software set's container with --sdm apptainer, else this environment's."""
-    if not CONTAINERS:
-        return "python"
+def python(software, resources):
+    """Return the command that runs Python for a launcher: a profile's own, or in the software set's container with --sdm apptainer."""
+    if resources.get("python") or not CONTAINERS:
+        return resources.get("python") or "python"
     arguments = workflow.deployment_settings.apptainer_args
     return f"{exec_command(software, IMAGES, arguments)} python"
 
 
 def searcher(resources):
     """Return how a search's program is started: it submits outside of containers, and runs its workers in the one that it is in."""
-    return python("torch") if resources.launch == "local" else "python"
+    return python("torch", resources) if resources.launch == "local" else "python"
 
 
 def gpus(device):
@@ -40,8 +40,8 @@ def search_workers(search, threads, resources):
     if resources.launch == "local":
         return f"--workers {search.workers_in(threads)}"
     given = {option: resources.get(name, "") for option, name in WORKER_OPTIONS.items()}
-    if CONTAINERS:
-        given["worker-python"] = python("torch")
+    if (command := python("torch", resources)) != "python":
+        given["worker-python"] = command
     options = [
         f"--{option}={value}"
         for option, value in given.items()
@@ -58,10 +58,10 @@ def search_workers(search, threads, resources):
 def trainer(resources):
     """Return how a training program is started: once, by torchrun on one node, or by the launcher of a profile on several."""
     if resources.get("mpi"):
-        return f"{resources.mpi} -n {resources.tasks} {python('torch')}"
+        return f"{resources.mpi} -n {resources.tasks} {python('torch', resources)}"
     if resources.processes > 1:
-        return f"{python('torch')} -m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
-    return python("torch")
+        return f"{python('torch', resources)} -m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
+    return python("torch", resources)
 
 
 def processes(resources):

@@ -21,7 +21,7 @@ rule solve_diffusion:
         mpi="mpiexec",
         tasks=2,
     params:
-        python=lambda wildcards, resources: python("voxels"),
+        python=lambda wildcards, resources: python("voxels", resources),
         version=stage_version("transport"),
     shell:
         "{resources.mpi} -n {resources.tasks} {params.python} -m workflow_scripts.transport.solve_diffusion"
