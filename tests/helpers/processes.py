@@ -1,12 +1,12 @@
 """Starts the processes of one training as torchrun would, without its own start-up time."""
 
+import contextlib
 import itertools
 import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,44 +26,33 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_processes(
-    size: int, words: Sequence[str], folder: Path, *, started: int | None = None, more: Mapping[str, str] | None = None
-) -> list[subprocess.Popen[str]]:
-    """Start ``python *words`` as ``size`` processes of one group, or only the first ``started`` of them."""
-    port = str(free_port())
-    return [
-        subprocess.Popen(
-            [sys.executable, *words],
-            cwd=folder,
-            env=environment(
-                RANK=str(rank),
-                WORLD_SIZE=str(size),
-                LOCAL_RANK=str(rank),
-                MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=port,
-                **(more or {}),
-            ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size if started is None else started)
-    ]
-
-
-def ends(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 300) -> list[tuple[int, str, str]]:
-    """Wait for all and return exit status, stdout and stderr of each; what is left after the time is killed and fails the test."""
-    deadline, found = time.monotonic() + timeout_s, []
+@contextlib.contextmanager
+def processes_of(
+    size: int, words: Sequence[str], folder: Path, *, started: int | None = None
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start ``python *words`` as ``size`` processes of one group, or only the first ``started`` of them; none outlives the block."""
+    port, processes = str(free_port()), []
     try:
-        for process in processes:
-            out, told = process.communicate(timeout=max(deadline - time.monotonic(), 0.1))
-            found.append((process.returncode, out, told))
+        for rank in range(size if started is None else started):
+            place = {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+            more = environment(**place, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, *words], cwd=folder, env=more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+        yield processes
     finally:
         for process in processes:
             if process.poll() is None:
                 process.kill()
-                process.communicate()
-    return found
+            process.communicate()
+
+
+def ends(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 300) -> list[tuple[int, str, str]]:
+    """Wait for all and return exit status, stdout and stderr of each."""
+    told = [process.communicate(timeout=timeout_s) for process in processes]
+    return [(process.returncode, out, err) for process, (out, err) in zip(processes, told, strict=True)]
 
 
 def stopping_every(calls: int) -> Callable[[], bool]:

@@ -1,6 +1,7 @@
 """The processes of one training, on one node or several: counted, each on its own device, failing together."""
 
 import argparse
+import atexit
 import contextlib
 import math
 import os
@@ -331,6 +332,8 @@ def joined(options: argparse.Namespace) -> Iterator[Processes]:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(GRACE_S)
         if isinstance(error, RuntimeError) and _is_of_connection(error):
+            tell_errors_by(sys.stderr.write)
+            atexit.register(_end, ProcessLostError.exit_code)
             raise ProcessLostError(
                 f"process {launch.rank} of {launch.size} lost another one ({_first_line(error)})",
                 hint="see what the others said; the same command goes on from the last checkpoint",
@@ -338,6 +341,13 @@ def joined(options: argparse.Namespace) -> Iterator[Processes]:
         raise
     dist.destroy_process_group()
     tell_errors_by(sys.stderr.write)
+
+
+def _end(code: int) -> None:
+    """End at once: taking a broken group apart may hang or abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _first_line(error: BaseException) -> str:
