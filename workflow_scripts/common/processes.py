@@ -79,7 +79,12 @@ def stop_signals(numbers: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIG
     SLURM sends SIGTERM before pre-emption and at a job's end, and what ``--signal`` names before the walltime.
     """
     heard: list[int] = []
-    former = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers}
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end of a dying workflow must not cut short what is being saved
+
+    former = {number: signal.signal(number, hear) for number in numbers} | {signal.SIGINT: signal.getsignal(signal.SIGINT)}
     try:
         yield lambda: bool(heard)
     finally:
