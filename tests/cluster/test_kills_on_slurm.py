@@ -184,7 +184,8 @@ def test_a_cancelled_job_and_a_job_on_a_node_that_fails_are_made_again_in_the_sa
     open_gate(study.gates, "import_volume")
     study.complete(run)
     assert len(begun(study.gates, "import_volume", 5)) == 5 and on_n2
-    assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in study.said()
+    assert re.search(rf"Error in group import\n +log: \S+/{cancelled}\.log", study.said())
+    assert "Trying to restart job" in study.said()
 
 
 def test_a_job_that_meets_its_time_limit_is_made_again(study, cluster):

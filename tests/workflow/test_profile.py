@@ -1,0 +1,116 @@
+"""The profile for clusters: what it makes of rules, and what happens where there is no SLURM. Needs none itself."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.tiny_study import write_study
+from tests.helpers.workflow import ON_SLURM, PROFILE, REPOSITORY, job_counts, snakemake
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Return a folder with a tiny study, and the option that names it."""
+    return tmp_path, write_study(tmp_path)
+
+
+def commands(finished):
+    """Return a command line of each program that a dry run shows, the first one in the order of letters."""
+    lines = sorted(line.strip().removeprefix("Shell command: ") for line in (finished.stdout + finished.stderr).splitlines())
+    found = {}
+    for line in lines:
+        if (program := re.search(r" -m workflow_scripts\.(?!common\.torchrun)\w+\.(\w+)", line)) is not None:
+            found.setdefault(program.group(1), line)
+    return found
+
+
+def test_all_that_the_profile_names_exists():
+    named = {*PROFILE["set-resources"], *PROFILE["set-threads"], *PROFILE["groups"]}
+    rules = set()
+    for path in (REPOSITORY / "rules").glob("*.smk"):
+        rules |= set(re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)(?: with)?:", path.read_text(), re.MULTILINE))
+    assert named - rules == set() and set(PROFILE["group-components"]) == set(PROFILE["groups"].values())
+    assert PROFILE["slurm-status-command"] == "squeue" and PROFILE["retries"] >= 1 and "slurm-array-jobs" not in PROFILE
+    assert not [path for path in (REPOSITORY / "rules").glob("*.smk") if "retries:" in path.read_text()], (
+        "nested runs would multiply them"
+    )
+
+
+def test_the_profile_plans_the_same_study_and_launches_it_otherwise(study):
+    folder, option = study
+    here, there = (snakemake(folder, *where, *option, "--dry-run", "--printshellcmds") for where in ((), ON_SLURM))
+    assert job_counts(here) == job_counts(there) and not (folder / "results").exists()
+    local, cluster = commands(here), commands(there)
+    changed = {program for program in local if local[program] != cluster[program]}
+    assert changed == {"solve_diffusion", "search_surrogate", "search_autoencoder"}
+    assert local["solve_diffusion"].startswith("mpiexec -n 2 python ") and " --ranks 2 " in local["solve_diffusion"]
+    wanted = PROFILE["set-resources"]["solve_diffusion"]
+    assert cluster["solve_diffusion"].startswith(f"{wanted['mpi']} -n {wanted['tasks']} python ")
+    assert f" --ranks {wanted['tasks']} " in cluster["solve_diffusion"] and "--kill-on-bad-exit=1" in wanted["mpi"]
+    assert " --workers 1 " in local["search_surrogate"] and "--launch" not in local["search_surrogate"]
+    for rule in ("search_surrogate", "search_autoencoder"):
+        of_rule = PROFILE["set-resources"][rule]
+        assert f" --launch=slurm --workers={of_rule['workers']} " in cluster[rule]
+        assert (
+            f" --memory-mb={of_rule['mem_mb']} " in cluster[rule] and f" --runtime-minutes={of_rule['runtime']} " in cluster[rule]
+        )
+
+
+def test_sites_and_several_gpus_reach_the_commands(study):
+    folder, option = study
+    resources = [
+        *("train_surrogate:processes=4", "train_surrogate:gpu=4"),
+        *("train_autoencoder:mpi=srun --kill-on-bad-exit=1", "train_autoencoder:tasks=8", "train_autoencoder:nodes=2"),
+        *("search_surrogate:launch=slurm", "search_surrogate:gpu_model=a100", "search_surrogate:max_running=3"),
+        *("search_surrogate:slurm_extra=--constraint=ib --exclude=n7", "search_surrogate:gpu=1"),
+    ]
+    defaults = ("--default-resources", "slurm_partition=gpu", "slurm_account=mine")
+    shown = commands(
+        snakemake(folder, *ON_SLURM, *option, "--dry-run", "--printshellcmds", *defaults, "--set-resources", *resources)
+    )
+    torchrun = (
+        "python -m workflow_scripts.common.torchrun --standalone --nproc-per-node 4 -m workflow_scripts.surrogate.train_surrogate"
+    )
+    assert shown["train_surrogate"].startswith(f"{torchrun} --processes 4 ")
+    srun = "srun --kill-on-bad-exit=1 -n 8 python -m workflow_scripts.autoencoder.train_autoencoder --processes 8 "
+    assert shown["train_autoencoder"].startswith(srun)
+    for word in ("--partition=gpu", "--account=mine", "--gpus=1", "--gpu-type=a100", "--max-running=3"):
+        assert f" {word} " in shown["search_surrogate"]
+    assert " '--sbatch-options=--constraint=ib --exclude=n7' " in shown["search_surrogate"]
+
+
+@pytest.fixture
+def without_slurm(tmp_path_factory):
+    """Return a PATH with what the system offers but SLURM."""
+    folder = tmp_path_factory.mktemp("programs")
+    for name in ("bash", "sh", "which", "env", "uname"):
+        if found := shutil.which(name):
+            (folder / name).symlink_to(found)
+    return f"{Path(sys.executable).parent}{os.pathsep}{folder}"
+
+
+def test_without_slurm_plans_are_shown_and_runs_end_in_two_lines(study, without_slurm):
+    folder, option = study
+    assert sum(job_counts(snakemake(folder, *ON_SLURM, *option, "--dry-run", PATH=without_slurm)).values()) > 30
+    finished = snakemake(folder, *ON_SLURM, *option, PATH=without_slurm)
+    assert finished.returncode != 0 and not (folder / "results").exists()
+    lines = (finished.stdout + finished.stderr).splitlines()
+    (where,) = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    assert "sbatch, squeue, scancel, srun cannot be found" in lines[where] and lines[where + 1].startswith("hint: ")
+    assert "Traceback" not in finished.stderr
+
+
+def test_the_smoke_study_is_planned(tmp_path):
+    for name in ("config", "examples"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    counts = job_counts(snakemake(tmp_path, *ON_SLURM, "--configfile", "config/smoke.yaml", "--dry-run"))
+    assert (
+        counts["solve_diffusion"] == counts["search_autoencoder"] == counts["train_autoencoder"] == 1
+        and sum(counts.values()) == 15
+    )
