@@ -52,11 +52,6 @@ def open_gate(folder: Path, program: str) -> None:
     (folder / f"open_{program}").touch()
 
 
-def close_gate(folder: Path, program: str) -> None:
-    """Let a program wait again when it starts the next time."""
-    (folder / f"open_{program}").unlink()
-
-
 def notes(folder: Path, program: str) -> list[tuple[float, int, str, str]]:
     """Return time, process, event and output of a program: ``begin``, ``end``, or ``overlap`` where one begins beside another."""
     rows = [line.split(maxsplit=4) for line in (folder / "notes").read_text().splitlines()]
