@@ -1,9 +1,10 @@
 """Images built for real from the definitions, filled with unit tests and with a part of the workflow: one test, for images are built once.
 
-The base is a Debian made here, with a name of its own, so that nothing can pass for it. One image is built by buildah from its
+With CALANDRIA_TEST_CLUSTER=1 a part runs on the nodes of a SLURM, too. The base is a Debian made here, with a name of its own, so that nothing can pass for it. One image is built by buildah from its
 Containerfile and turned into a SIF file, another by apptainer from its .def; a test of the layout compares the definitions of all.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -16,10 +17,10 @@ import pytest
 import tifffile
 import yaml
 
-from tests.helpers import containers
+from tests.helpers import containers, slurm
 from tests.helpers.containers import RUN, call, call_with_all_rights
 from tests.helpers.dumps import write_loading
-from tests.helpers.workflow import REPOSITORY, job_counts, snakemake
+from tests.helpers.workflow import ON_SLURM, REPOSITORY, TWO_RANKS, job_counts, snakemake
 from workflow_scripts.common.images import code_digest
 from workflow_scripts.common.records import read_json, read_table, read_table_record
 from workflow_scripts.common.volumes import read_labelled
@@ -219,6 +220,24 @@ def steps_ran_in_their_images(site, folder, labels):
     assert len(read_table(results / "transport/calendering/film/cd15/transport.csv")) > 0
 
 
+def ranks_in_containers_run_on_two_nodes(site, folder):
+    """The launcher `srun` of a job on two nodes starts a container per rank; jobs of Snakemake run in containers, too."""
+    slurm.require()
+    target = "results/contained/transport/noise/pore_z.json"
+    nodes = site.scratch / "nodes"
+    shutil.copytree(folder, nodes, ignore=shutil.ignore_patterns("results", "logs", ".snakemake"))
+    options = [*ON_SLURM, "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10"]
+    options += ["--set-resources", *(f"solve_diffusion:{word}" for word in TWO_RANKS)]
+    with open("/tmp/calandria_test_slurm.lock", "a") as lock:  # tests in tests/cluster change what nodes do
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        slurm.wait_for_nodes(60)
+        finished = run_study(site, nodes, *options, "--sdm", "apptainer", "--config", f"images={site.images}", "--", target)
+    assert job_counts(finished) == {"write_settings": 2, "import_volume": 1, "solve_diffusion": 1}
+    here, there = read_json(folder / target), read_json(nodes / target)
+    assert there["ranks"] == 2 and there["provenance"] == here["provenance"]
+    assert there["tortuosity_factor"] == pytest.approx(here["tortuosity_factor"], rel=1e-9)
+
+
 def the_same_numbers_come_out_without_containers(site, folder):
     bare = folder.parent / "bare"
     shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("results", "logs", ".snakemake"))
@@ -257,6 +276,8 @@ def test_images_are_built_tested_and_used_by_the_workflow(tmp_path_factory):
         unit_tests_pass_inside_as_an_ordinary_user(site)
         folder = make_study(site)
         steps_ran_in_their_images(site, folder, labels)
+        if os.environ.get(slurm.REQUIRED):
+            ranks_in_containers_run_on_two_nodes(site, folder)
         the_same_numbers_come_out_without_containers(site, folder)
         a_missing_image_is_told_before_anything_runs(site, folder)
         an_image_of_other_code_is_refused(site, folder)
