@@ -1,7 +1,8 @@
 """Images built for real from the definitions, filled with unit tests and with a part of the workflow: one test, for images are built once.
 
-With CALANDRIA_TEST_CLUSTER=1 a part runs on the nodes of a SLURM, too. The base is a Debian made here, with a name of its own, so that nothing can pass for it. One image is built by buildah from its
+The base is a Debian made here, with a name of its own, so that nothing can pass for it. One image is built by buildah from its
 Containerfile and turned into a SIF file, another by apptainer from its .def; a test of the layout compares the definitions of all.
+With CALANDRIA_TEST_CLUSTER=1 a part runs on the nodes of a SLURM, too.
 """
 
 import fcntl
