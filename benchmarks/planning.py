@@ -3,7 +3,8 @@
 Run: python benchmarks/planning.py [--samples 50 200 500 2000] [--output benchmarks/results/planning.csv]
 
 A study of N samples has N films, each at 7 compression degrees, read from dumps (read, voxelized, solved, measured), and nothing trained on them.
-Wall time, CPU time and peak memory are those of one ``snakemake --dry-run --quiet`` with the profile for clusters. With ``--batches B`` the same
+Wall time, CPU time and peak memory are those of one ``snakemake --dry-run --quiet`` with the profile for clusters; ``job_...`` those of planning
+a single file, which every SLURM job does twice when it starts. With ``--batches B`` the same
 study is cut into B parts by films, as docs/cluster.md advises; times and memory are then those of one part.
 """
 
@@ -22,7 +23,19 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEGREES = (5, 10, 15, 20, 25, 30, 35)
-COLUMNS = ("samples", "batches", "jobs", "wall_s", "cpu_s", "peak_memory_mb", "python", "snakemake", "machine")
+COLUMNS = (
+    "samples",
+    "batches",
+    "jobs",
+    "wall_s",
+    "cpu_s",
+    "peak_memory_mb",
+    "job_cpu_s",
+    "job_memory_mb",
+    "python",
+    "snakemake",
+    "machine",
+)
 
 
 def write_study(folder: Path, samples: int, batches: int) -> None:
@@ -43,38 +56,42 @@ def write_study(folder: Path, samples: int, batches: int) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
 
 
-def measure(samples: int, batches: int) -> dict[str, object]:
-    """Plan once; return what it took."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_study(folder, samples, batches)
-        command = [Path(sys.executable).parent / "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", folder]
-        command += [
-            "--profile",
-            REPOSITORY / "slurm_profile",
-            "--configfile",
-            folder / "study.yaml",
-            "--dry-run",
-            "--quiet",
-            "rules",
-        ]
-        began = time.perf_counter()
-        with open(folder / "said", "w+") as said:
-            process = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said)
-            _, status, usage = os.wait4(process.pid, 0)
-            wall = time.perf_counter() - began
-            said.seek(0)
-            text = said.read()
+def plan(folder: Path, *targets: str) -> tuple[str, float, float, int]:
+    """Plan once; return what Snakemake says, wall time and CPU time in s, and peak memory in MB."""
+    command = [Path(sys.executable).parent / "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--directory", folder]
+    command += [
+        "--profile",
+        REPOSITORY / "slurm_profile",
+        "--configfile",
+        folder / "study.yaml",
+        "--dry-run",
+        "--quiet",
+        "rules",
+        "--",
+    ]
+    began = time.perf_counter()
+    with open(folder / "said", "w+") as said:
+        process = subprocess.Popen([*map(str, command), *targets], stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - began
+        said.seek(0)
+        text = said.read()
     if status != 0:
         sys.exit(text[-3000:])
-    jobs = int(re.search(r"^total +(\d+)", text, re.MULTILINE).group(1))
-    spent = {
-        "wall_s": round(wall, 1),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_memory_mb": round(usage.ru_maxrss / 1024),
-    }
+    return text, round(wall, 1), round(usage.ru_utime + usage.ru_stime, 1), round(usage.ru_maxrss / 1024)
+
+
+def measure(samples: int, batches: int) -> dict[str, object]:
+    """Plan a study and one file of it; return what that took."""
     from snakemake.common import __version__ as snakemake_version
 
+    with tempfile.TemporaryDirectory() as name:
+        write_study(Path(name), samples, batches)
+        text, wall, cpu, memory = plan(Path(name))
+        _, _, job_cpu, job_memory = plan(Path(name), f"results/large/calendering/film_00000/cd{DEGREES[0]}/particles.h5")
+    jobs = int(re.search(r"^total +(\d+)", text, re.MULTILINE).group(1))
+    spent = {"wall_s": wall, "cpu_s": cpu, "peak_memory_mb": memory, "job_cpu_s": job_cpu, "job_memory_mb": job_memory}
     made = {
         "python": platform.python_version(),
         "snakemake": snakemake_version,

@@ -7,7 +7,6 @@ then plans; a job of an older run that starts later all the same finds another t
 
 import atexit
 import contextlib
-import getpass
 import hashlib
 import os
 import shutil
@@ -31,6 +30,7 @@ QUEUE_SECONDS = 5.0
 QUEUE_PATIENCE_SECONDS = 600.0
 TELL_SECONDS = 300.0
 SLURM_PROGRAMS = ("sbatch", "squeue", "scancel", "srun")
+HELD = frozenset(("REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"))
 ENDED = frozenset(
     "COMPLETED CANCELLED FAILED TIMEOUT NODE_FAIL PREEMPTED BOOT_FAIL DEADLINE OUT_OF_MEMORY REVOKED".split()  # noqa: SIM905
 )
@@ -192,9 +192,12 @@ def end_older_jobs(word: str, *, must_answer: bool) -> None:
     told, told_at = 0, 0.0
     while jobs := _jobs(word, QUEUE_PATIENCE_SECONDS if must_answer else 0.0):
         waiting = [number for number, state in jobs.items() if state == "PENDING"]
+        held = [number for number, state in jobs.items() if state in HELD]
         if waiting:  # only if it waits still
             _slurm("scancel", "--state=PENDING", *waiting)
-        working = sorted(set(jobs) - set(waiting))
+        if held:
+            _slurm("scancel", *held)
+        working = sorted(set(jobs) - {*waiting, *held})
         if working and (len(working) != told or time.monotonic() - told_at > TELL_SECONDS):
             told, told_at = len(working), time.monotonic()
             sys.stderr.write(
@@ -207,7 +210,7 @@ def end_older_jobs(word: str, *, must_answer: bool) -> None:
 def _jobs(word: str, patience_s: float) -> dict[str, str]:
     """Return number -> state of the SLURM jobs that have not ended and whose names tell a folder."""
     deadline = time.monotonic() + patience_s
-    while (answer := _slurm("squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i %T %j")).returncode != 0:
+    while (answer := _slurm("squeue", "--noheader", "--user", str(os.getuid()), "--format", "%i %T %j")).returncode != 0:
         if patience_s == 0.0:
             return {}
         if time.monotonic() > deadline:

@@ -107,7 +107,7 @@ here={here}
 calls=$(cat $here/calls 2>/dev/null || echo 0)
 echo $((calls + 1)) > $here/calls
 if [ $calls -lt 2 ]; then echo "1 RUNNING x_{word}_u"; fi
-if [ $calls -lt 1 ]; then echo "2 PENDING {word}_u"; echo "3 FAILED {word}_u"; fi
+if [ $calls -lt 1 ]; then echo "2 PENDING {word}_u"; echo "3 FAILED {word}_u"; echo "6 REQUEUE_HOLD {word}_u"; fi
 echo "4 RUNNING calandria-000000000000_u"
 echo "5_[1-3] PENDING calandria_search_x"
 """
@@ -119,7 +119,7 @@ def test_waiting_jobs_are_cancelled_and_working_ones_awaited(study, capsys):
     install(study, "scancel", f'echo "$@" >> {study.parent}/cancelled\n')
     os.environ["PATH"] += ":/usr/bin:/bin"
     end_older_jobs(word, must_answer=True)
-    assert (study.parent / "cancelled").read_text() == "--state=PENDING 2\n"
+    assert (study.parent / "cancelled").read_text() == "--state=PENDING 2\n6\n"
     assert (study.parent / "calls").read_text() == "3\n"
     told = capsys.readouterr().err
     assert told.count("waiting for 1 SLURM jobs") == 1 and told.splitlines()[0].endswith(": 1")
