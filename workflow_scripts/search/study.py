@@ -30,6 +30,9 @@ DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 
 PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
+LASTING = (0, 1, 6)
+"""Operations of the journal that must outlive a power cut: studies that are made and deleted, trials that end."""
+
 RUN_CONTROL = {"n_trials", "workers", "lease_seconds", "storage", "max_failed_fraction", "max_attempts", "threads_per_worker"}
 """Search settings that change how a study runs but not what a trial gives."""
 
@@ -213,30 +216,43 @@ class MendedJournal(JournalFileBackend):
             mend_journal(path)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append records and flush them to the disk; each is there whole or not at all."""
+        """Append records, each whole or not at all; the end of a trial, and with it all before, is flushed to the disk.
+
+        The disk is awaited without the lock: it may take a hundred times as long as the writing.
+        """
         if self._waiting is not None:
             self._waiting += logs
             return
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        keeper = None
         try:
             with self._lock.held():
                 mend_journal(self._file_path)
+                handle = os.open(self._file_path, os.O_WRONLY | os.O_APPEND)
                 try:
-                    self._append(lines)
+                    keeper = os.dup(handle)
+                    self._append(handle, lines)
                 except OSError:
                     mend_journal(self._file_path)  # whole lines stay: others may have read and acted on them
                     raise
+            if any(log["op_code"] in LASTING for log in logs):
+                os.fsync(keeper)
         except OSError as error:
             raise JournalError(
                 f"journal {self._file_path!r} cannot be written: {error}",
                 hint="free space on that disk or check its rights; then start the same command again",
             ) from error
+        finally:
+            if keeper is not None:
+                os.close(keeper)
 
-    def _append(self, lines: bytes) -> None:
-        with open(self._file_path, "ab", buffering=0) as stream:
-            if stream.write(lines) != len(lines):
+    def _append(self, handle: int, lines: bytes) -> None:
+        """Write and close: closing is what makes a network file system show the lines to others before the lock is released."""
+        try:
+            if os.write(handle, lines) != len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(stream.fileno())
+        finally:
+            os.close(handle)
 
     @contextmanager
     def together(self) -> Iterator[None]:

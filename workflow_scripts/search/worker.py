@@ -159,6 +159,7 @@ class Worker:
     def claim(self) -> tuple[Claim | None, bool]:
         """Return an abandoned or a new trial with its lease, or None and whether the study is done."""
         with self._claiming():
+            self._check_stop()  # the lock may have been long in coming
             trials = self.study.get_trials(deepcopy=False)
             if reason := failing_reason(trials, self.search.max_failed_fraction):
                 raise StudyFailingError(
