@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from .errors import CalandriaError
 from .images import check_code
@@ -33,9 +34,17 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
     """Keeps the paragraphs of a description and shows the defaults."""
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong option in the two lines of every error, not below a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"error: {message}\nhint: all options: {self.prog} --help\n")
+
+
 def program(description: str, name: str | None = None) -> argparse.ArgumentParser:
     """Return a parser whose help keeps the paragraphs of ``description`` and shows defaults."""
-    return argparse.ArgumentParser(prog=name, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+    return Parser(prog=name, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
 
 
 def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None = None) -> int:

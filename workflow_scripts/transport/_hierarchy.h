@@ -23,7 +23,7 @@ typedef struct {
 } Entry;
 
 typedef struct {
-    int32_t n, halo, red, twice, grid[3];
+    int32_t n, halo, red, twice;
     int32_t *start, *middle, *parent; /* entries of row i: earlier nodes from start[i], later ones from middle[i] */
     Entry *entry;
     float *end, *inside, *inverse, *x, *b;

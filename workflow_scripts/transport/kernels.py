@@ -15,7 +15,6 @@ class LevelArrays(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("n", "halo", "red", "twice")),
-        ("grid", ctypes.c_int32 * 3),
         *(
             (name, ctypes.c_void_p)
             for name in ("start", "middle", "parent", "entry", "end", "inside", "inverse", "x", "b", "block")

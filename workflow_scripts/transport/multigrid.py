@@ -14,6 +14,10 @@ STRONG = 0.08
 """Coupling, relative to the best of either node, from which voxels or nodes may share an aggregate."""
 SHRUNK = 0.6
 """As in _hierarchy.h, where its meaning is told."""
+LEAST_ACROSS = 0.01
+"""Coupling, relative to the best of either node, below which ranks do not pair their own nodes while stronger pairs lie across ranks."""
+MOST_WHOLE = 2_000_000
+"""Nodes of a coarse level above which no rank holds all of it if that can be avoided."""
 FEW = 2000
 """Nodes of a coarse level below which every rank holds all of it."""
 
@@ -383,7 +387,7 @@ class _Shared:
             kernels().level_free(self.pointer)
 
     def coarsened(self, blocks: Blocks) -> "tuple[ctypes._Pointer[LevelArrays], NDArray[np.int64], _Halo] | None":
-        """Make the next level, with the numbers of its halo; None when it would hardly be smaller."""
+        """Make the next level, with the numbers of its halo; None when every rank had better hold it whole."""
         library, arrays, n = kernels(), self.pointer.contents, self.n
         self.parent = np.empty(n + arrays.halo + 1, np.int32)
         block = np.empty((n + 1, 3), np.uint16)
@@ -397,6 +401,8 @@ class _Shared:
             if total <= 0.9 * nodes or least == 0:
                 break
             least = 0.2 * least if least > 1e-9 else 0.0
+            if least < LEAST_ACROSS and nodes <= MOST_WHOLE:
+                return None
         if total >= nodes:
             return None
         offset = sum(blocks.gathered(count)[: blocks.rank])

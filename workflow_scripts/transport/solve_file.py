@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if volume.dtype.kind == "f":
             raise ContractError(
                 f"{options.file} holds {volume.dtype} values; expected labels, integers from 0 to 255",
-                hint="segment grey values into phases first (rule import_volume)",
+                hint="segment grey values into phases first; labels that were saved as floats: save them as uint8",
             )
         results = directions(
             volume,

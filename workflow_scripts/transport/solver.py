@@ -272,6 +272,11 @@ def _checked(
             f"labels have the shape {tuple(labels.shape)}; expected three axes (z, y, x), none empty",
             hint="stack 2-D slices into a volume, and take one frame of a series",
         )
+    if np.ma.isMaskedArray(labels):
+        raise ContractError(
+            "labels are a masked array, whose masked voxels have no label",
+            hint="give them one that conducts nothing: labels.filled(255)",
+        )
     if not np.issubdtype(labels.dtype, np.integer) and labels.dtype != np.bool_:
         raise ContractError(
             f"labels are {labels.dtype}; expected integers from 0 to 255", hint="segment grey values into phases first"
