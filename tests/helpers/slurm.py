@@ -126,6 +126,12 @@ def start() -> None:
         sys.exit(f"error: {', '.join(missing)} are not installed\nhint: python -m tests.helpers.slurm install")
     if not is_ours():
         sys.exit(f"error: {CONFIGURATION}/slurm.conf belongs to another SLURM\nhint: run the tests on a machine without one")
+    try:
+        socket.getaddrinfo(socket.gethostname(), None)
+    except OSError:
+        sys.exit(
+            f"error: this machine cannot find itself under its name {socket.gethostname()!r}\nhint: add it to /etc/hosts with 127.0.0.1"
+        )
     _configure()
     _start_munge()
     for name in PORTS:
