@@ -6,7 +6,8 @@ and: python benchmarks/transport.py --scaling [--sizes 100 200 400] [--ranks 1 2
 Every solve runs in a process of its own on one thread, warmed up on a small volume first; solvers take turns. CPU and wall time are the
 best of the repeats, set-up included (of PyAMG and PETSc also the assembly of the matrix); bytes per voxel are the growth of the process's peak
 memory over the solve. Errors are relative, of D_eff, against our own solution at tolerance 1e-6 where the convention is ours; PyAMG and PETSc at tight
-tolerances check that one. Of a peer with another convention the deviation is shown, which is no error.
+tolerances check that one. Of a peer with another convention the deviation is shown, which is no error. Peers of our convention run with the
+loosest of their tolerances that brings D_eff within 1e-4, others with their default.
 """
 
 import argparse
@@ -168,8 +169,8 @@ def by_petsc(labels: NDArray[np.uint8], diffusivities: dict[int, float], sides: 
     return diffusivity(x.getArray().copy())
 
 
-def by_taufactor(labels: NDArray[np.uint8], diffusivities: dict[int, float], sides: str) -> float:
-    """Its default criterion; one conducting phase in our convention, more in its own (plates a full voxel away, no periodic sides)."""
+def by_taufactor(labels: NDArray[np.uint8], diffusivities: dict[int, float], sides: str, criterion: float = 0.01) -> float:
+    """One conducting phase in our convention, more in its own (plates a full voxel away, no periodic sides)."""
     import taufactor
     import torch
 
@@ -181,7 +182,7 @@ def by_taufactor(labels: NDArray[np.uint8], diffusivities: dict[int, float], sid
         codes = np.zeros(256, np.uint8)
         codes[list(diffusivities)] = np.arange(1, len(diffusivities) + 1)
         solver = taufactor.MultiPhaseSolver(codes[labels], dict(enumerate(diffusivities.values(), 1)), device="cpu")
-    solver.solve(verbose=False, iter_limit=20_000)
+    solver.solve(verbose=False, iter_limit=20_000, conv_crit=criterion)
     return float(np.ravel(solver.D_eff)[0])
 
 
@@ -233,7 +234,12 @@ PEERS = {
     "PyAMG SA-CG": Peer(by_pyamg, "pyamg", tolerances=RESIDUALS),
     "PyAMG RS-CG": Peer(by_ruge_stuben, "pyamg", tolerances=RESIDUALS),
     "PETSc CG+GAMG": Peer(by_petsc, "petsc4py", tolerances=(1e-1, *RESIDUALS)),
-    "TauFactor": Peer(by_taufactor, "taufactor", of_several_phases="plates a full voxel away, no periodic sides"),
+    "TauFactor": Peer(
+        by_taufactor,
+        "taufactor",
+        tolerances=(1e-2, 2e-3, 5e-4, 1e-4),
+        of_several_phases="plates a full voxel away, no periodic sides",
+    ),
     "PoreSpy": Peer(by_porespy, "porespy", CENTRES),
     "OpenImpala": Peer(by_openimpala, "openimpala", CENTRES),
 }
@@ -308,7 +314,8 @@ def compare(
                     while not found[peer] or "told" not in found[peer][-1]:
                         tolerance = tolerances[peer][0] if tolerances[peer] else None
                         run = measure(peer, volume, file, tolerance, interpreters.get(peer, sys.executable), limit_s)
-                        missed = "told" not in run and abs(run["value"] / reference - 1) > TOLERANCE
+                        same = PEERS[peer].convention_for(diffusivities) == SAME
+                        missed = same and "told" not in run and abs(run["value"] / reference - 1) > TOLERANCE
                         if missed and len(tolerances[peer]) > 1:
                             tolerances[peer].pop(0)
                             found[peer].clear()

@@ -315,8 +315,14 @@ def joined(options: argparse.Namespace) -> Iterator[Processes]:
         os.environ.setdefault("MASTER_ADDR", first_host(os.environ.get("SLURM_STEP_NODELIST", "localhost")))
         os.environ.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 12000))
     try:
+        socket.getaddrinfo(os.environ.get("MASTER_ADDR", ""), None)
         store, rank, size = next(rendezvous("env://", launch.rank, launch.size, timeout=timeout))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timeout)
+    except socket.gaierror as error:
+        raise DeviceError(
+            f"process {launch.rank} of {launch.size}: the first one's host {os.environ.get('MASTER_ADDR')!r} has no address here ({error.strerror})",
+            hint="set MASTER_ADDR to a name or number of that host which all nodes reach",
+        ) from error
     except (RuntimeError, ValueError) as error:
         raise DeviceError(
             f"process {launch.rank} of {launch.size} could not join the others ({_first_line(error)})",

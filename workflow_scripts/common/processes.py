@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .errors import StoppedError
+
 WORKFLOW = "CALANDRIA_WORKFLOW"
 GRACE_SECONDS = 20.0
 
@@ -85,8 +87,13 @@ def stop_signals(numbers: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIG
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end of a dying workflow must not cut short what is being saved
 
     former = {number: signal.signal(number, hear) for number in numbers} | {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    stopped = False
     try:
         yield lambda: bool(heard)
+    except StoppedError:
+        stopped = True
+        raise
     finally:
+        # launchers send these signals to all others once the first has ended, and each shall end by its own status
         for number, handler in former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if stopped and number in numbers else handler)

@@ -304,6 +304,7 @@ def learn(
     def heed(done: int, step: int, total: Tensor, random: np.random.Generator) -> None:
         if processes.any(stop()):
             save(done, step, total, random)
+            processes.any(False)  # all wait for the one that writes, since launchers kill what is left once the first has ended
             raise StoppedError(
                 f"training {lesson.name} was stopped by a signal after {done} epochs and {step} steps; a checkpoint was written",
                 hint="give the same command again; it goes on from there",

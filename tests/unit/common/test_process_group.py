@@ -1,7 +1,9 @@
 """Processes of one training: counted, each with a device of its own, their parts joined, their errors told once."""
 
 import argparse
+import contextlib
 import re
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 
 from tests.helpers.processes import ends, processes_of
 from workflow_scripts.common import process_group
-from workflow_scripts.common.errors import DeviceError, SettingsError
+from workflow_scripts.common.errors import DeviceError, SettingsError, StoppedError
 from workflow_scripts.common.process_group import Launch, Processes, find_launch, joined, own_device
+from workflow_scripts.common.processes import stop_signals
 from workflow_scripts.common.training import Pace, learn
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "GROUP_WORLD_SIZE": "2"}
@@ -104,6 +107,32 @@ def test_one_process_joins_nobody(monkeypatch):
     with joined(argparse.Namespace(processes=None, process_timeout=1)) as processes:
         assert (processes.size, processes.is_first, processes.any(True), processes.gathered(2.0)) == (1, True, True, [2.0])
         assert not torch.distributed.is_initialized()
+
+
+def test_a_first_host_without_an_address_is_told_at_once(monkeypatch):
+    for name, word in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "no host", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, word)
+    for name in ("SLURM_STEP_NUM_TASKS", "GROUP_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DeviceError, match="'no host' has no address"), joined(argparse.Namespace(processes=2, process_timeout=1)):
+        pass
+
+
+def test_signals_ask_to_stop_and_those_of_the_launcher_change_no_exit_status():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    for error in (None, StoppedError):
+        with contextlib.suppress(StoppedError), stop_signals() as stop:
+            assert not stop()
+            signal.raise_signal(signal.SIGUSR1)
+            assert stop()
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)  # a dying workflow sends it
+            if error:
+                raise error("", hint="")
+        now = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+        assert now == ([signal.SIG_IGN, signal.SIG_IGN, before[2]] if error else before)
+    for number, handler in zip((signal.SIGTERM, signal.SIGUSR1), before[:2], strict=True):
+        signal.signal(number, handler)
 
 
 HEAD = """
