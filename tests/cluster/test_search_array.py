@@ -137,8 +137,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_told_and_the_search_goes_on_when_there_is_room(small_disk, tmp_path):
     toy = {"steps": 8, "sleep_s": 0.25, "diary": str(tmp_path / "s.diary")}
-    with ArraySearch(small_disk / "s", 2, n_trials=6, toy=toy) as search:
-        search.study.directory = small_disk / "s"
+    with ArraySearch(small_disk / "s", 2, said=tmp_path / "said", n_trials=6, toy=toy) as search:
         controller = search.start()
         search.wait(
             lambda: len((tmp_path / "s.diary").read_text().splitlines()) > 8 if (tmp_path / "s.diary").exists() else False

@@ -30,11 +30,14 @@ class ArraySearch:
         Further options of the search program.
     path
         Put first on PATH of the controller.
+    said
+        File for what controllers say; beside the study if None.
     toy, search
         Settings of the objective, and of the search.
     """
 
-    def __init__(self, folder, workers=4, options=(), path=None, toy=None, **search):
+    def __init__(self, folder, workers=4, options=(), path=None, said=None, toy=None, **search):
+        self.said_path = Path(said or f"{folder}.said")
         self.folder, self.study = Path(folder), StudyFolder(folder)
         self.search = {"pruner": "none", "sampler": "random", "lease_seconds": 20, **search}
         self.path = path
@@ -50,14 +53,14 @@ class ArraySearch:
         environment = dict(os.environ)
         if self.path is not None:
             environment["PATH"] = f"{self.path}{os.pathsep}{environment['PATH']}"
-        with open(f"{self.folder}.said", "ab") as said:
+        with open(self.said_path, "ab") as said:
             controller = subprocess.Popen(self.command, cwd=ROOT, stdout=said, stderr=said, env=environment)
         self.controllers.append(controller)
         return controller
 
     def said(self):
         """Return all that controllers said."""
-        return Path(f"{self.folder}.said").read_text()
+        return self.said_path.read_text()
 
     def finish(self, controller):
         """Wait for a controller and check that it ended well."""
