@@ -1,5 +1,6 @@
 """A cheap objective for tests of searches: a quadratic reached in steps, with a checkpoint and a diary of every step that ran."""
 
+import errno
 import json
 import os
 import time
@@ -32,6 +33,11 @@ def run(parameters, context):
         raise RuntimeError(f"trial {context.number}\nbroke")
     if context.number in settings.get("nan_in", []):
         return float("nan")
+    if "no_room_while" in settings and os.path.exists(settings["no_room_while"]):  # noqa: PTH110
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise RuntimeError("the checkpoint cannot be saved") from error
     first, start = 0, {"seed": context.seed, "parameters": parameters}
     if context.checkpoint_path.exists():
         saved = json.loads(context.checkpoint_path.read_text())

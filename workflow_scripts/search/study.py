@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -161,12 +161,14 @@ class StudyFolder:
 
     def open_study(self, definition: SearchDefinition) -> optuna.Study:
         """Open the study of an identified definition, making it if it is new."""
-        storage = self.open_storage(definition)
+        storage, pruner = self.open_storage(definition), make_pruner(definition.search)
+        with suppress(KeyError):  # nothing is written where it is there
+            return optuna.load_study(study_name=definition.study_name, storage=storage, pruner=pruner)
         with self.claim_lock(definition.study_name, JOURNAL_STALE_SECONDS).held():
             return optuna.create_study(
                 study_name=definition.study_name,
                 storage=storage,
-                pruner=make_pruner(definition.search),
+                pruner=pruner,
                 direction=definition.direction,
                 load_if_exists=True,
             )

@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition, wait_for
 from workflow_scripts.common.records import number, read_json, read_table
-from workflow_scripts.search.controller import SearchError, run_search
+from workflow_scripts.search.controller import SearchError, _check_room, run_search
 from workflow_scripts.search.launch import LocalProcesses, local_processes
 from workflow_scripts.search.study import StudyFolder
 from workflow_scripts.search.worker import StudyFailingError
@@ -192,3 +192,87 @@ def test_workers_that_die_without_progress_end_the_search(tmp_path, monkeypatch)
     monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
     with pytest.raises(SearchError, match=r"workers died 7 times without any progress.*status 9"):
         search_here(tmp_path / "s", launch=lambda *_: Dying(tmp_path, tmp_path, "cpu", 1), search={"n_trials": 2})
+
+
+class Watched:
+    """A launcher without workers that notes what it is told, and does something when it is asked."""
+
+    retry_seconds = 0.0
+
+    def __init__(self, asked):
+        self.asked, self.told = asked, []
+
+    def start(self, count):
+        self.told.append(f"start {count}")
+
+    def states(self):
+        self.asked()
+        return {}
+
+    def stop(self, done=False):
+        self.told.append("stop")
+
+    def leave(self):
+        self.told.append("leave")
+
+
+@pytest.mark.parametrize(("is_orphan", "end"), [(True, "leave"), (False, "stop")])
+def test_workers_of_a_cluster_survive_a_killed_workflow_only(tmp_path, monkeypatch, is_orphan, end):
+    monkeypatch.setattr("workflow_scripts.search.controller.workflow_has_ended", lambda: is_orphan)
+    launcher = Watched(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        search_here(tmp_path / "s", 3, launch=lambda *_: launcher, search={"n_trials": 2})
+    assert launcher.told == ["start 2", end]
+
+
+def test_a_controller_that_lost_its_lock_leaves_the_search_to_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_BEAT_SECONDS", 0.02)
+    lock = tmp_path / "s" / "controller.lock"
+    launcher = Watched(lambda: lock.write_text(lock.read_text().replace('"token": "', '"token": "of another ')))
+    with pytest.raises(SearchError, match="another controller has taken over"):
+        search_here(tmp_path / "s", launch=lambda *_: launcher, search={"n_trials": 2})
+    assert launcher.told[-1] == "leave" and lock.exists()
+
+
+def foreign_controller(folder):
+    folder.mkdir()
+    lock = StudyFolder(folder).controller_lock(60.0)
+    assert lock.try_acquire()
+    lock.path.write_text(lock.path.read_text().replace('"machine": "', '"machine": "elsewhere_'))
+    return lock.path
+
+
+def test_the_lock_of_a_controller_killed_on_another_machine_lapses(tmp_path, monkeypatch):
+    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_STALE_SECONDS", 1.0)
+    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.5)
+    foreign_controller(tmp_path / "s")
+    _, trials = search_here(tmp_path / "s", search={"n_trials": 1})
+    assert [trial.state.name for trial in trials] == ["COMPLETE"]
+
+
+def test_a_controller_alive_on_another_machine_is_told_without_long_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.7)
+    lock, ended = foreign_controller(tmp_path / "s"), threading.Event()
+
+    def live():
+        while not ended.wait(0.1):
+            os.utime(lock)
+
+    living = threading.Thread(target=live)
+    living.start()
+    try:
+        with pytest.raises(SearchError, match=r"on elsewhere_.* already runs the search"):
+            search_here(tmp_path / "s", search={"n_trials": 1})
+    finally:
+        ended.set()
+        living.join()
+
+
+def test_a_folder_that_cannot_be_written_ends_the_search(tmp_path, monkeypatch):
+    def full(*words):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workflow_scripts.search.controller.os.fsync", full)
+    with pytest.raises(SearchError, match="cannot be written: No space left on device"):
+        _check_room(StudyFolder(tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -5,12 +5,14 @@ import time
 
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tests.helpers.searching import check_diary, diary, prepared, start_worker, wait_for, work_here
 from workflow_scripts.common.errors import DeviceError
 from workflow_scripts.search.objective import StopRequested
 from workflow_scripts.search.presence import Presence
 from workflow_scripts.search.run_worker import main
+from workflow_scripts.search.study import JournalError, MendedJournal
 from workflow_scripts.search.worker import EXIT_FAILING, EXIT_STOPPED, StudyFailingError, Worker
 
 
@@ -217,3 +219,98 @@ def test_the_program_needs_a_definition_and_runs_in_this_process(tmp_path, monke
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "75 stopped by SIGTERM" in capsys.readouterr().out
+
+
+def test_a_full_disk_fails_no_trial(tmp_path):
+    flag = tmp_path / "full"
+    flag.touch()
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 2}, no_room_while=str(flag))
+    with pytest.raises(JournalError, match=r"trial 0 cannot write to .*the checkpoint cannot be saved"):
+        work_here(folder)
+    study = folder.open_study(definition)
+    assert states(study) == ["RUNNING"]
+    assert not list((folder.directory / "leases" / definition.study_name).iterdir())
+    flag.unlink()
+    work_here(folder)
+    assert states(study) == ["COMPLETE"] * 2 and "deaths" not in study.trials[0].user_attrs
+
+
+def test_a_database_that_fails_in_a_trial_fails_no_trial(tmp_path, monkeypatch):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1, "storage": f"sqlite:///{tmp_path}/trials.db"})
+
+    def report(self, value, step):
+        raise OperationalError("UPDATE", {}, Exception("server closed the connection"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "report", report)
+        with pytest.raises(OperationalError):
+            work_here(folder)
+    study = folder.open_study(definition)
+    assert states(study) == ["RUNNING"]
+    work_here(folder)
+    assert states(study) == ["COMPLETE"]
+
+
+def foreign_lease(folder, definition, number):
+    lease = folder.lease(definition.study_name, number, 60)
+    lease.acquire()
+    lease.path.write_text(lease.path.read_text().replace('"machine": "', '"machine": "elsewhere_'))
+    return lease.path
+
+
+def test_an_idle_worker_leaves_once_all_others_have_given_a_sign_of_life(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1, "lease_seconds": 30})
+    study = folder.open_study(definition)
+    study.ask()
+    lease = foreign_lease(folder, definition, 0)
+    idle = threading.Thread(target=work_here, args=(folder,), kwargs={"wait_for_others": False})
+    idle.start()
+    time.sleep(0.8)
+    assert idle.is_alive(), "whether that worker lives is not known yet"
+    os.utime(lease)
+    idle.join(10)
+    assert not idle.is_alive() and states(study) == ["RUNNING"]
+
+
+def test_an_idle_worker_takes_over_what_gives_no_sign_of_life(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1, "lease_seconds": 1})
+    study = folder.open_study(definition)
+    study.ask()
+    foreign_lease(folder, definition, 0)
+    work_here(folder, wait_for_others=False)
+    assert states(study) == ["COMPLETE"]
+
+
+def test_workers_leave_when_another_study_takes_the_place_of_theirs(tmp_path, monkeypatch):
+    monkeypatch.setattr("workflow_scripts.search.worker.LOOK_SECONDS", 0.05)
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1000}, sleep_s=0.01)
+    worker = threading.Thread(target=work_here, args=(folder,))
+    worker.start()
+    wait_for(lambda: len(diary(folder)) > 10)
+    prepared(tmp_path / "s", search={"n_trials": 1000}, sleep_s=0.02)
+    worker.join(10)
+    trials = folder.open_study(definition).trials
+    assert not worker.is_alive() and len(trials) < 1000 and {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_trial_of_one_step_takes_four_writes(tmp_path, monkeypatch):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 5, "sampler": "random", "pruner": "none"}, steps=1)
+    folder.open_study(definition)
+    writes, write = [], MendedJournal._append
+    monkeypatch.setattr(MendedJournal, "_append", lambda self, *words: (writes.append(1), write(self, *words)))
+    assert states(work_here(folder).study) == ["COMPLETE"] * 5
+    assert len(writes) == 5 * 4  # made, begun, reported, told
+
+
+def test_the_time_of_all_attempts_is_recorded(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1}, steps=10, sleep_s=0.1)
+    worker = start_worker(folder)
+    wait_for(lambda: len(diary(folder)) > 5)
+    worker.terminate()
+    worker.wait()
+    study = folder.open_study(definition)
+    before = study.trials[0].user_attrs["spent_s"]
+    time.sleep(1.0)
+    work_here(folder)
+    assert 0.4 < before < study.trials[0].user_attrs["spent_s"] < 30
+    assert study.trials[0].user_attrs["spent_s"] - before < study.trials[0].duration.total_seconds() - before - 0.9
