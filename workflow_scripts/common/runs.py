@@ -26,6 +26,7 @@ TOKEN = "CALANDRIA_RUN"
 LIFE_SECONDS = 10.0
 OTHER_MACHINE_SECONDS = 45.0
 """A lock that names another machine is watched for so long: file systems that do not pass flock on would grant it twice."""
+PROGRAMS_SECONDS = 60.0
 QUEUE_SECONDS = 5.0
 QUEUE_PATIENCE_SECONDS = 600.0
 TELL_SECONDS = 300.0
@@ -66,20 +67,28 @@ class Run:
         DeviceError
             SLURM does not answer.
         """
-        token = uuid.uuid4().hex
-        _watch_other_machine(Path(self.folder) / ".lock")
+        path, token = Path(self.folder) / ".lock", uuid.uuid4().hex
+        _watch_other_machine(path)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
         self._lock = lock_folder(self.folder, token)
         self.started = os.fstat(self._lock.fileno()).st_mtime
         os.environ[TOKEN] = token
         atexit.register(self.end)
         threading.Thread(target=_show_life, args=(self._lock,), daemon=True).start()
+        try:
+            for killed in before.splitlines()[1:]:
+                _await_programs(killed)
+        except InputFileError:
+            self.end(before)
+            raise
         if slurm or shutil.which("squeue"):
             end_older_jobs(folder_word(self.folder), must_answer=slurm)
 
-    def end(self) -> None:
+    def end(self, words: str = "") -> None:
         """Give the folder back; the empty file tells that nobody was killed."""
         if self._lock is not None:
             self._lock.truncate(0)
+            self._lock.write(words)
             self._lock.close()
             self._lock = None
 
@@ -175,6 +184,33 @@ def _watch_other_machine(path: Path) -> None:
                     f"folder {str(path.parent)!r} is being worked on by {holder}",
                     hint="wait until that run ends, or stop it; then start again",
                 )
+
+
+def _await_programs(token: str) -> None:
+    """Wait for programs of a killed run on this machine, which end by themselves; raises InputFileError where they do not.
+
+    Workers of SLURM arrays are none of them: they belong to their search, which goes on.
+    """
+    deadline = time.monotonic() + PROGRAMS_SECONDS
+    while left := [pid for pid in _processes() if _belongs(pid, token)]:
+        if time.monotonic() > deadline:
+            raise InputFileError(
+                f"programs of a killed run of this study are at work: processes {' '.join(map(str, left))}",
+                hint="wait until they end, or kill them; then start again",
+            )
+        time.sleep(0.2)
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _belongs(pid: int, token: str) -> bool:
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{TOKEN}={token}".encode() in variables and not any(word.startswith(b"SLURM_JOB_ID=") for word in variables)
 
 
 def _show_life(lock: IO[str]) -> None:

@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -83,6 +85,29 @@ def test_a_lock_of_another_machine_is_kept_while_it_shows_life(study):
         other.join()
     Run(str(study)).take_over(slurm=False)
     assert lock_lines(study)[0].startswith(f"process {os.getpid()} on ")
+
+
+def test_programs_of_a_killed_run_are_awaited_but_not_workers_of_arrays(study, monkeypatch):
+    (study / ".lock").write_text(f"process 7 on {runs.socket.gethostname()}\nold\n")
+    code = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]
+    environments = {runs.TOKEN: "old"}, {runs.TOKEN: "old", "SLURM_JOB_ID": "3"}, {runs.TOKEN: "other"}
+    started = [subprocess.Popen(code, env=variables, stdout=subprocess.PIPE) for variables in environments]
+    try:
+        for program in started:
+            program.stdout.readline()
+        monkeypatch.setattr(runs, "PROGRAMS_SECONDS", 0.3)
+        run = Run(str(study))
+        with pytest.raises(InputFileError, match=f"programs of a killed run .* at work: processes {started[0].pid}\n"):
+            run.take_over(slurm=False)
+        assert lock_lines(study)[1:] == ["old"], "they are known to the next run, too"
+        started[0].kill()
+        started[0].wait()
+        run.take_over(slurm=False)
+        assert [program.poll() for program in started[1:]] == [None, None]
+    finally:
+        for program in started:
+            program.kill()
+            program.communicate()
 
 
 def test_a_run_shows_life(study):
