@@ -176,6 +176,7 @@ def test_the_one_script_that_fills_images_takes_pins_from_locks_only():
 
 IMPORTED_AS = {
     "PIL": "pillow",
+    "pydantic_core": "pydantic",
     "skimage": "scikit-image",
     "snakemake_executor_plugin_slurm": "snakemake-executor-plugin-slurm",
     "yaml": "pyyaml",
