@@ -70,7 +70,7 @@ class Study:
         """Return what the latest run says."""
         return (self.folder.parent / f"run_{len(self.runs) - 1}.log").read_text()
 
-    def says(self, pattern, patience_s=90.0):
+    def says(self, pattern, patience_s=240.0):
         """Wait until the latest run says something."""
         deadline = time.monotonic() + patience_s
         while (found := re.search(pattern, self.said())) is None:
@@ -83,7 +83,7 @@ class Study:
         here = set(slurm.jobs_in(self.folder))
         return {number: state for number, state, _ in slurm.jobs() if number in here}
 
-    def complete(self, run, patience_s=400.0):
+    def complete(self, run, patience_s=900.0):
         """Wait for a run, which must succeed, and look at everything that it made."""
         assert run.wait(patience_s) == 0, self.said()[-4000:]
         for name, labels in self.images.items():

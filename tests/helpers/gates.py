@@ -58,7 +58,7 @@ def notes(folder: Path, program: str) -> list[tuple[float, int, str, str]]:
     return [(float(row[0]), int(row[1]), row[2], row[4]) for row in rows if row[3] == program]
 
 
-def begun(folder: Path, program: str, count: int, patience_s: float = 120.0) -> list[int]:
+def begun(folder: Path, program: str, count: int, patience_s: float = 300.0) -> list[int]:
     """Wait until a program has begun so many times; return its processes."""
     deadline = time.monotonic() + patience_s
     while len(found := [pid for _, pid, event, _ in notes(folder, program) if event == "begin"]) < count:
