@@ -6,7 +6,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,11 +160,18 @@ class OwnedLock:
         finally:
             guard.unlink(missing_ok=True)
 
-    def acquire(self) -> bool:
-        """Wait until the lock is ours; whether its owner lives is asked now and then only, for many may wait."""
+    def acquire(self, meanwhile: Callable[[], object] | None = None) -> bool:
+        """Wait until the lock is ours; whether its owner lives is asked now and then only, for many may wait.
+
+        ``meanwhile`` is called before, and now and then while we wait: what need not be done under the lock.
+        """
+        if meanwhile is not None:
+            meanwhile()
         pause, asked = 0.001, -math.inf
         while not self._create():
             if time.monotonic() - asked > ASK_SECONDS:
+                if meanwhile is not None and asked > 0:
+                    meanwhile()
                 asked = time.monotonic()
                 if self.try_acquire():
                     break
@@ -188,9 +195,9 @@ class OwnedLock:
         self._mine = ""
 
     @contextmanager
-    def held(self) -> Iterator[Self]:
-        """Hold the lock for a block."""
-        self.acquire()
+    def held(self, meanwhile: Callable[[], object] | None = None) -> Iterator[Self]:
+        """Hold the lock for a block; ``meanwhile`` as in :meth:`acquire`."""
+        self.acquire(meanwhile)
         try:
             yield self
         finally:

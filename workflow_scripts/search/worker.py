@@ -147,9 +147,14 @@ class Worker:
             return 0
         return budget_of(current, self.grid)
 
+    def _catch_up(self) -> None:
+        """Read what others wrote to the journal, so that little is left to read while we hold the study's lock."""
+        if self.search.storage is None:
+            self.study.get_trials(deepcopy=False, states=())
+
     @contextmanager
     def _claiming(self) -> Iterator[None]:
-        with self._claim_lock.held():
+        with self._claim_lock.held(self._catch_up):
             self.presence.keep(self._claim_lock)
             try:
                 yield
