@@ -73,7 +73,7 @@ class Watch(threading.Thread):
 def numbers_of(path):
     """Return what a result says, without times, places and how the run was made."""
     if path.suffix == ".csv":
-        timed = {"duration_s", "worker", "wall_s", "seconds", "started", "ended"}
+        timed = {"duration_s", "worker", "wall_s", "how_made"}  # which quotes digests of tables with times
         return [{key: value for key, value in row.items() if key not in timed} for row in read_table(path)]
     if path.suffix == ".json":
         return without_circumstances(read_json(path))
@@ -88,7 +88,7 @@ def numbers_of(path):
     return read_labelled(path).labels[:]
 
 
-CIRCUMSTANCES = {"provenance", "wall_s", "duration_s", "worker", "workers", "inputs_sha256", "seconds"}
+CIRCUMSTANCES = {"provenance", "wall_s", "inputs_sha256", "table_sha256", "study"}  # digests of files that hold times
 
 
 def without_circumstances(content):
