@@ -54,11 +54,11 @@ class Watch(threading.Thread):
                     if with_steps.returncode == 0:
                         self.records[number] = dict(word.partition("=")[::2] for word in with_steps.stdout.split())
 
-    def wait_for(self, name):
-        """Wait until a job whose name begins so is at work."""
+    def wait_for(self, names):
+        """Wait until a job whose name begins with one of these words is at work."""
         deadline = time.monotonic() + 400
-        while not any(record["JobName"].startswith(name) for record in list(self.records.values())):
-            assert time.monotonic() < deadline, f"no job {name}"
+        while not any(record["JobName"].startswith(names) for record in list(self.records.values())):
+            assert time.monotonic() < deadline, f"no job {names}"
             time.sleep(0.5)
 
     def __enter__(self):
@@ -157,7 +157,7 @@ def test_the_study_runs_on_slurm_through_a_kill_and_its_numbers_are_those_of_a_l
     study = {place: write_study(place, settings()) for place in (cluster, local) if place.mkdir() is None}
     with Watch() as watch:
         first = start_snakemake(cluster, *RUN, *study[cluster])
-        watch.wait_for("calandria_search_")
+        watch.wait_for(("calandria_search_surrogate", "calandria_search_autoencoder"))
         first.kill()
         first.wait()
         finished = snakemake(cluster, *RUN, *study[cluster], timeout_s=1200)
