@@ -184,6 +184,16 @@ def test_too_few_iterations_are_an_error_with_proven_bounds(axis, sides, poor):
         assert lower == pytest.approx((1 / (1 / along).mean(axis=0)).mean(), abs=1e-12)
 
 
+def test_bounds_hold_where_the_exact_value_is_a_bound():
+    labels = np.zeros((24, 24, 24), np.uint8)
+    labels[:, 5] = 1  # columns exchange next to nothing, so that both bounds are exact but for what float32 makes of 0.50000002
+    labels[12, 12, 12] = 2
+    with pytest.raises(ConvergenceError) as caught:
+        tortuosity(labels, {0: 0.50000002, 1: 1.0, 2: 0.50000002 * 1.01}, tolerance=1e-6, max_iterations=0)
+    lower, upper = caught.value.bounds
+    assert lower <= upper < (1 + 1e-5) * lower
+
+
 def test_layers_of_extreme_contrast_in_a_long_thin_volume():
     labels = np.zeros((2000, 3, 3), np.uint8)
     labels[np.random.default_rng(1).random(2000) < 0.5] = 1

@@ -1,4 +1,4 @@
-/* Kernels of the finest level, compiled once per instruction set: NAME(f) gives each copy its name, LOOKUP(code, at, tables)
+/* Kernels of the finest level, compiled once per instruction set: NAME(f) gives each copy its name, LOOKUP(grid, d, i)
    the conductances of eight faces. See _grid.h for the layout. */
 
 #ifndef CALANDRIA_TRANSPORT_FINE_H

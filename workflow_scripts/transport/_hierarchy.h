@@ -2,8 +2,8 @@
 
    Splitting a block at weak faces keeps good conductors that a poor one parts in different aggregates; without it the
    cycle cannot move an island against its surroundings and stalls at a wrong answer.
-   Nodes of red blocks come first: neighbours lie in blocks of the other colour (but for odd periodic extents), so that
-   a sweep hardly depends on how the volume was cut into parts. Nodes of other parts that this one touches (its halo) follow its own. */
+   Nodes of red blocks come first: neighbours lie in blocks of the other colour (but for odd periodic extents, and for a block that ranks cut,
+   whose pieces move at the same time), so that a sweep hardly depends on how the volume was cut into parts. Nodes of other parts that this one touches (its halo) follow its own. */
 #ifndef CALANDRIA_TRANSPORT_HIERARCHY_H
 #define CALANDRIA_TRANSPORT_HIERARCHY_H
 #include <math.h>
@@ -166,7 +166,7 @@ end:
     return count;
 }
 
-/* Sums the entries of a level between the nodes of the next one, in double, so that their order does not matter; parent holds, halo included, their numbers there, of which the
+/* Sums the entries of a level between the nodes of the next one, in double, so that their order hardly matters; parent holds, halo included, their numbers there, of which the
    first n are its own and `halo` are not. block: 3 per own node. 0 without memory. */
 static int level_connect(const Level *fine, const int32_t *parent, const uint16_t *block, int32_t n, int32_t halo, Level *coarse)
 {

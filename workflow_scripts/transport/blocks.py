@@ -41,10 +41,11 @@ class Blocks:
         if size == 1:
             return cls(None, extents, wraps)
         pieces = tuple(-(-n // 2) for n in extents)
+        divisors = [n for n in range(1, size + 1) if size % n == 0]
         fitting = [
-            counts
-            for counts in itertools.product(*(range(1, size + 1) for _ in range(3)))
-            if math.prod(counts) == size and all(count <= many for count, many in zip(counts, pieces, strict=True))
+            (a, b, size // (a * b))
+            for a, b in itertools.product(divisors, repeat=2)
+            if size % (a * b) == 0 and a <= pieces[0] and b <= pieces[1] and size // (a * b) <= pieces[2]
         ]
         if not fitting:
             return cls(None, extents, wraps)

@@ -156,7 +156,7 @@ class Solution:
 
     def _give_up(self) -> None:
         to = self.problem.to_diffusivity
-        bounds = (self.lower_bound(), self.lowest * to)
+        bounds = (self.lower_bound() * (1 - 1e-12), self.lowest * to * (1 + ROUNDING))
         low, high = (flux * to for flux in self.flux_range)
         raise ConvergenceError(
             f"after {self.iterations} iterations D_eff / D_0 is known to an estimated {self.error_estimate:.1e}, asked for "

@@ -1,7 +1,9 @@
 """The linear system of one volume: face conductances on the finest level, aggregates below, and their symmetric cycle."""
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ LEAST_ACROSS = 0.01
 """Coupling, relative to the best of either node, below which ranks do not pair their own nodes while stronger pairs lie across ranks."""
 MOST_WHOLE = 2_000_000
 """Nodes of a coarse level above which no rank holds all of it if that can be avoided."""
+SPARSE = 100
+"""Nodes of all ranks, relative to those of the halo, beyond which the halo is sorted instead of looked up in a table of all."""
 FEW = 2000
 """Nodes of a coarse level below which every rank holds all of it."""
 
@@ -131,7 +135,7 @@ class System:
             ]
             halo, number = _numbered([ghost[ghost >= 0] + offset for ghost, offset in ghosts], int(offsets[-1]))
             for ghost, offset in ghosts:
-                ghost[...] = np.where(ghost >= 0, n + number[ghost + offset], -1)
+                ghost[...] = np.where(ghost >= 0, n + number(ghost + offset), -1)
         level = library.fine_connect(self.grid, *(address(part) for part in ids), address(home), halo.size)
         if not level:
             raise MemoryError("no room for the coarse levels")
@@ -163,15 +167,18 @@ def _ghosts(boxed: NDArray, axis: int, up: bool, last: int) -> NDArray:
     return boxed[1:-1, 1:-1, last + 1 if up else 0]
 
 
-def _numbered(ids: list[NDArray[np.int64]], total: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the distinct ones among ids below ``total``, in order, and a table that tells the place of each among them."""
+def _numbered(ids: list[NDArray[np.int64]], total: int) -> tuple[NDArray[np.int64], Callable[[NDArray], NDArray]]:
+    """Return the distinct ones among ids below ``total``, in order, and what tells the place of each among them."""
+    if total > SPARSE * sum(some.size for some in ids):
+        distinct = np.unique(np.concatenate([np.empty(0, np.int64), *ids]))
+        return distinct, partial(np.searchsorted, distinct)
     present = np.zeros(total, bool)
     for some in ids:
         present[some] = True
     distinct = np.flatnonzero(present)
     table = np.empty(total + 1, np.int32)  # and one more, for the number -1
     table[distinct] = np.arange(distinct.size)
-    return distinct, table
+    return distinct, table.__getitem__
 
 
 @dataclass
@@ -368,6 +375,13 @@ def _ready(level: "ctypes._Pointer[LevelArrays]", ids: NDArray[np.int64], blocks
     return halo
 
 
+def _made(count: int) -> int:
+    """Return a count of nodes; kernels give -1 without memory."""
+    if count < 0:
+        raise MemoryError("no room for the coarse levels")
+    return count
+
+
 class _Shared:
     """A coarse level of which each rank holds a part."""
 
@@ -392,11 +406,11 @@ class _Shared:
         self.parent = np.empty(n + arrays.halo + 1, np.int32)
         block = np.empty((n + 1, 3), np.uint16)
         nodes = blocks.total(n)[0]
-        count = library.level_parts(self.pointer, STRONG, address(self.parent), address(block))
+        count = _made(library.level_parts(self.pointer, STRONG, address(self.parent), address(block)))
         total = blocks.total(count)[0]
         self.matched, least = total > SHRUNK * nodes, 0.25
         while self.matched:  # as level_group of _hierarchy.h
-            count = library.level_pairs(self.pointer, least, address(self.parent), address(block))
+            count = _made(library.level_pairs(self.pointer, least, address(self.parent), address(block)))
             total = blocks.total(count)[0]
             if total <= 0.9 * nodes or least == 0:
                 break
@@ -410,9 +424,10 @@ class _Shared:
         numbers[:n] = self.parent[:n] + offset
         self.halo.fill(numbers)
         ids, number = _numbered([numbers[n:]], int(total))
-        self.parent[n : n + arrays.halo] = count + number[numbers[n:]]
+        self.parent[n : n + arrays.halo] = count + number(numbers[n:])
         coarse = library.level_new()
         if not coarse or not library.level_join(self.pointer, address(self.parent), address(block), count, ids.size, coarse):
+            library.level_free(coarse)
             raise MemoryError("no room for the coarse levels")
         sizes = blocks.total(int(self.start[-1]) + n, int(view(coarse.contents.start, (count + 1,), np.int32)[-1]) + count)
         self.twice = sizes[1] < SHRUNK * sizes[0]

@@ -76,7 +76,7 @@ class Problem:
 def columns_alone(labels: Any, table: NDArray[np.float64], direction: int, blocks: Blocks, doubled: tuple[int, ...]) -> float:
     """Return D_eff / D_0 of columns along the direction that exchange nothing: a lower bound of the true one, by Thomson's principle."""
     resistance = np.divide(1.0, table, out=np.full(256, np.inf), where=table > 0)
-    part = np.moveaxis(_read(labels, blocks, doubled), direction, 0)
+    part = np.moveaxis(together(blocks.communicator, lambda: _read(labels, blocks, doubled)), direction, 0)
     across = [axis for axis in range(3) if axis != direction]
     columns = np.zeros([blocks.extents[axis] for axis in across])
     mine = columns[tuple(slice(blocks.start[axis], blocks.stop[axis]) for axis in across)]
