@@ -151,7 +151,7 @@ def test_a_site_names_the_python_of_one_rule(study):
         "--sdm",
         "apptainer",
         "--set-resources",
-        "solve_diffusion:python='/opt/site/bin/python'",
+        "solve_diffusion:python=/opt/site/bin/python",
         "solve_diffusion:mpi=srun",
     )
     assert commands["solve_diffusion"].startswith("srun -n 2 /opt/site/bin/python -m")
