@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,8 +91,19 @@ class Study:
 
     def original(self, film: str) -> str | None:
         """Return the film that a film replicates, or None."""
+        return self._originals.get(film)
+
+    @cached_property
+    def _originals(self) -> dict[str, str | None]:
         rows: list[FilmRow | RunRow] = [*self.films.values(), *self.runs.values()]
-        return next((row.replicate_of for row in rows if row.film == film), None)
+        return {row.film: row.replicate_of for row in reversed(rows)}
+
+    @cached_property
+    def _degrees_of_runs(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for film, degree in sorted(self.runs):
+            found.setdefault(film, []).append(degree)
+        return found
 
     @staticmethod
     def alternatives(names: Iterable[str]) -> str:
@@ -102,7 +114,7 @@ class Study:
         """Return the compression degrees of a film, in per cent."""
         if film in self.films:
             return list(self.settings.calendering.compression_degrees_percent)
-        return sorted(degree for name, degree in self.runs if name == film)
+        return list(self._degrees_of_runs.get(film, ()))
 
     @property
     def surrogate_films(self) -> list[str]:
