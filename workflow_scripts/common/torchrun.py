@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import get_args_parser
 from torch.distributed.run import main as torchrun
 
 from .cli import run
@@ -18,6 +19,7 @@ SHUTDOWN_S = 100
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Start processes; the arguments are torchrun's."""
+    get_args_parser().parse_args(arguments)  # help and wrong options end here
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_S))
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGUSR1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")

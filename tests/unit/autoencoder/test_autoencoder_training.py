@@ -102,7 +102,9 @@ def test_a_training_stopped_at_any_step_ends_with_the_same_bits(images, tmp_path
     whole, stops = run_training(images, epochs=3), 0
     for calls in range(99):
         try:
-            stopped = run_training(images, epochs=3, checkpoint_path=tmp_path / "c.pt", stop=stopping_every((4, 2, 6, 3, 8)[calls % 5]))
+            stopped = run_training(
+                images, epochs=3, checkpoint_path=tmp_path / "c.pt", stop=stopping_every((4, 2, 6, 3, 8)[calls % 5])
+            )
             break
         except StoppedError:
             stops += 1

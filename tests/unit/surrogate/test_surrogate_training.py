@@ -86,7 +86,9 @@ def test_training_stopped_at_any_step_ends_in_the_same_bits(architecture, runs, 
     stops = 0
     for calls in range(99):
         try:
-            stopped = train(settings, architecture, runs, *places, tmp_path / "b.pt", stop=stopping_every((4, 2, 6, 3, 8)[calls % 5]))
+            stopped = train(
+                settings, architecture, runs, *places, tmp_path / "b.pt", stop=stopping_every((4, 2, 6, 3, 8)[calls % 5])
+            )
             break
         except StoppedError as stop:
             assert stop.exit_code == 75
