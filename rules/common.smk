@@ -25,10 +25,8 @@ CONTAINERS = "apptainer" in {
     method.name.lower() for method in workflow.deployment_settings.deployment_method
 }
 
-
-def image(software):
-    """Return the image of a software set, none without --sdm apptainer."""
-    return image_address(software, IMAGES) if CONTAINERS else None
+# The image of a software set, none without --sdm apptainer.
+image = lambda software: image_address(software, IMAGES) if CONTAINERS else None
 
 
 PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
