@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Extents = tuple[int, int, int]
+Sides = dict[tuple[int, bool], NDArray]
 
 
 @dataclass(frozen=True)
@@ -110,23 +110,22 @@ class Blocks:
         """Return whether this block meets itself across periodic sides."""
         return self.wraps[axis] and self.counts[axis] == 1
 
-    def sides(self) -> Iterator[tuple[int, bool, int]]:
-        """Yield axis, whether it is the upper side, and the rank beyond, of each side that another block touches."""
-        for axis in range(3):
-            for up in (False, True):
-                other = self.neighbour(axis, up)
-                if other is not None:
-                    yield axis, up, other
+    @cached_property
+    def sides(self) -> tuple[tuple[int, bool, int], ...]:
+        """Axis, whether it is the upper side, and the rank beyond, of each side that another block touches."""
+        found = ((axis, up, self.neighbour(axis, up)) for axis in range(3) for up in (False, True))
+        return tuple((axis, up, other) for axis, up, other in found if other is not None)
 
-    def swap(self, parts: dict[tuple[int, bool], NDArray]) -> dict[tuple[int, bool], NDArray]:
-        """Send an array across each side and return what the blocks beyond sent; shapes agree on both sides."""
-        received, requests = {}, []
-        for axis, up, other in self.sides():
+    def swap(self, parts: Sides, into: Sides | None = None) -> Sides:
+        """Send an array across each side and return what the blocks beyond sent, in ``into`` where that is contiguous; shapes agree."""
+        received, kept, requests = {}, [], []
+        for axis, up, other in self.sides:
             sent = np.ascontiguousarray(parts[axis, up])
-            received[axis, up] = np.empty_like(sent)
+            place = into[axis, up] if into else None
+            received[axis, up] = place if place is not None and place.flags.c_contiguous else np.empty_like(sent)
             requests.append(self.communicator.Irecv(received[axis, up], source=other, tag=2 * axis + up))
             requests.append(self.communicator.Isend(sent, dest=other, tag=2 * axis + (not up)))
-            parts[axis, up] = sent
+            kept.append(sent)
         for request in requests:
             request.Wait()
         return received
@@ -136,9 +135,11 @@ class Blocks:
         if self.size == 1:
             return
         ends = (padded.shape[0] - 2, padded.shape[1] - 2, last)
-        planes = {(axis, up): _plane(padded, axis, ends[axis] if up else 1) for axis, up, _ in self.sides()}
-        for (axis, up), plane in self.swap(planes).items():
-            _plane(padded, axis, ends[axis] + 1 if up else 0)[...] = plane
+        planes = {(axis, up): _plane(padded, axis, ends[axis] if up else 1) for axis, up, _ in self.sides}
+        ghosts = {(axis, up): _plane(padded, axis, ends[axis] + 1 if up else 0) for axis, up, _ in self.sides}
+        for side, plane in self.swap(planes, ghosts).items():
+            if plane is not ghosts[side]:
+                ghosts[side][...] = plane
 
     def total(self, *numbers: float) -> list[float]:
         """Return the sum over ranks of each number."""

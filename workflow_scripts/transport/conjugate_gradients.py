@@ -126,7 +126,7 @@ class Solution:
             library.residual_odd(system.grid, self.c.ctypes.data, c_even.ctypes.data, self.scale, self.r.ctypes.data)
         )[0]
         self.relative_residual = math.sqrt(squares) * self.length / self.energy
-        system.z[...] = 0
+        system.clear_ghosts()
         library.first_odd(system.grid, self.r.ctypes.data, system.z_odd.ctypes.data)
 
     def _error(self, gamma: float, energy: float) -> float:
@@ -171,8 +171,9 @@ class Solution:
         library, system, grid = kernels(), self.system, self.system.grid
         odd, even = system.z_odd.ctypes.data, system.z_even.ctypes.data
         c, r, p, q = (vector.ctypes.data for vector in (self.c, self.r, self.p, self.q))
-        self.p[...] = 0
-        self.q[...] = 0
+        if self.iterations:
+            self.p[...] = 0
+            self.q[...] = 0
         energy, gamma_first, beta, alpha_before = self.energy, gamma, 0.0, 0.0
         diagonal: list[float] = []
         beside: list[float] = []

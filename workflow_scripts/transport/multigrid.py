@@ -111,6 +111,16 @@ class System:
         nz, ny, _ = self.shape
         return vector[7 : 7 + (nz + 2) * (ny + 2) * self.row].reshape(nz + 2, ny + 2, self.row)
 
+    def clear_ghosts(self) -> None:
+        """Set the ghosts of z to 0; its own entries are all written by the cycle."""
+        for part in (self.z_even, self.z_odd):
+            boxed = self.boxed(part)
+            for axis in range(3):
+                ends = np.moveaxis(boxed, axis, 0)
+                ends[0] = ends[-1] = 0
+            if self.row > self.half + 2:
+                boxed[:, :, self.half + 1 :] = 0
+
     def exchange(self, vector: NDArray) -> None:
         """Fill the ghosts of a vector across periodic sides and from other ranks; those at the end plates stay."""
         if any(self._alone):
@@ -131,7 +141,7 @@ class System:
             ghosts = [
                 (_ghosts(self.boxed(part), axis, up, self.half), offsets[other])
                 for part in ids
-                for axis, up, other in blocks.sides()
+                for axis, up, other in blocks.sides
             ]
             halo, number = _numbered([ghost[ghost >= 0] + offset for ghost, offset in ghosts], int(offsets[-1]))
             for ghost, offset in ghosts:

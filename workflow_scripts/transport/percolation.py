@@ -72,7 +72,7 @@ class Percolation:
     def _kept_of_all(self, wraps: tuple[bool, ...], offset: int, low: NDArray, high: NDArray) -> NDArray[np.int64]:
         """Join the ranks' parts across the faces between blocks; return the roots joined to both ends."""
         blocks, mine = self.blocks, {}
-        for side, up, _ in blocks.sides():
+        for side, up, _ in blocks.sides:
             root = self._side(side, up)
             mine[side, up] = np.where(root >= 0, root.astype(np.int64) + offset, -1)
         found = [np.empty((0, 2), np.int64)]

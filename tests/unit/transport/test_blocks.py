@@ -47,7 +47,7 @@ def test_neighbours_meet_each_other_in_any_order_of_axes(order):
     wraps = (False, True, True)
     blocks = [block.turned(order, wraps) for block in cut(12, (64, 96, 48), wraps)]
     for block in blocks:
-        for axis, up, other in block.sides():
+        for axis, up, other in block.sides:
             assert blocks[other].neighbour(axis, not up) == block.rank
             edge = block.stop[axis] % block.extents[axis] if up else block.start[axis] or block.extents[axis]
             assert edge == (blocks[other].start[axis] if up else blocks[other].stop[axis])
