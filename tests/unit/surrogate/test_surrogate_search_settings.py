@@ -38,7 +38,7 @@ def test_one_network_may_be_asked_for_and_nothing_else_be_said(architectures, ne
 @pytest.mark.parametrize("architecture", ["paper", "press_unet"])
 def test_a_search_says_what_its_value_is(tmp_path, monkeypatch, architecture):
     asked = []
-    monkeypatch.setattr(search_surrogate, "run_search", lambda folder, definition, **rest: asked.append(definition))
+    monkeypatch.setattr(search_surrogate, "run_as_asked", lambda options, definition: asked.append(definition))
     write_json(tmp_path / "surrogate.json", {"search": {"architecture": architecture}})
     assert read_json(tmp_path / "surrogate.json")
     search_surrogate.main(words(tmp_path / "surrogate.json"))
