@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.helpers.searching import ROOT, check_diary, diary
+from tests.helpers.searching import ROOT, check_diary, diary, worker_ids
 from workflow_scripts.common.records import read_json, read_table
 from workflow_scripts.search.status import study_status
 from workflow_scripts.search.study import StudyFolder
@@ -84,15 +84,7 @@ class ArraySearch:
 
     def workers(self):
         """Return the process numbers of the study's workers."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (path / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if "workflow_scripts.search.run_worker" in words and str(self.folder) in words:
-                found.append(int(path.name))
-        return found
+        return worker_ids(self.folder)
 
     def wait(self, condition, seconds=PATIENCE_SECONDS):
         """Wait until something holds."""

@@ -80,3 +80,16 @@ def check_diary(folder, trials):
             ends[number] += 1
     complete = {trial.number for trial in trials if trial.state.name == "COMPLETE"}
     assert set(ends) >= complete
+
+
+def worker_ids(folder):
+    """Return the process numbers of a study's workers on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "workflow_scripts.search.run_worker" in words and str(folder) in words:
+            found.append(int(path.name))
+    return found

@@ -2,7 +2,10 @@
 
 import difflib
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+Result = TypeVar("Result")
 
 
 class CalandriaError(Exception):
@@ -86,3 +89,19 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     words = list(known)
     close = difflib.get_close_matches(name, words, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}"
+
+
+def shared_outcome(work: Callable[[], Result], gathered: Callable[[Any], Sequence[Any]]) -> Result:
+    """Do this process's ``work``; when it is a CalandriaError in any process, all raise the first one.
+
+    ``gathered`` takes what each process gives and returns what all of them gave, in their order; every process calls it.
+    """
+    result, failed = None, None
+    try:
+        result = work()
+    except CalandriaError as error:
+        failed = error
+    for first in gathered(failed):
+        if first is not None:
+            raise first
+    return cast(Result, result)

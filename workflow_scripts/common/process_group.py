@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from .cli import tell_errors_by
 from .devices import select_device
-from .errors import CalandriaError, DeviceError, ProcessLostError
+from .errors import CalandriaError, DeviceError, ProcessLostError, shared_outcome
 
 Result = TypeVar("Result")
 COPIES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -190,15 +190,7 @@ class Processes:
 
     def together(self, work: Callable[[], Result]) -> Result:
         """Do this process's ``work``; when it is a CalandriaError in any of them, all raise the first one."""
-        result, failed = None, None
-        try:
-            result = work()
-        except CalandriaError as error:
-            failed = error
-        for first in self._gathered(failed):
-            if first is not None:
-                raise first
-        return cast(Result, result)
+        return shared_outcome(work, self._gathered)
 
     def once(self, work: Callable[[], Result]) -> Result:
         """Let the first process do ``work`` and give its result, tensors among it or not, or its CalandriaError to all."""

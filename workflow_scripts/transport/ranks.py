@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ..common.cli import tell_errors_by
-from ..common.errors import CalandriaError, DeviceError
+from ..common.errors import DeviceError, shared_outcome
 
 Result = TypeVar("Result")
 LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -80,14 +80,4 @@ def _abort_all(kind: type[BaseException], error: BaseException, trace: Traceback
 
 def together(communicator: Any, work: Callable[[], Result]) -> Result:
     """Do this rank's ``work``; when it is a CalandriaError on any rank, all ranks raise the first one."""
-    if communicator is None:
-        return work()
-    result, failed = None, None
-    try:
-        result = work()
-    except CalandriaError as error:
-        failed = error
-    for error in communicator.allgather(failed):
-        if error is not None:
-            raise error
-    return cast(Result, result)
+    return work() if communicator is None else shared_outcome(work, communicator.allgather)

@@ -4,7 +4,6 @@ import inspect
 import os
 import subprocess
 import sys
-import threading
 import time
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ import pytest
 import snakemake.api
 from snakemake_executor_plugin_slurm import ExecutorSettings
 
+from tests.helpers.locks import alive
 from workflow_scripts.common import runs
 from workflow_scripts.common.errors import DeviceError, InputFileError
 from workflow_scripts.common.runs import Run, check_token, end_older_jobs, folder_word, guard_runs, require_slurm
@@ -68,21 +68,10 @@ def test_a_job_of_another_run_is_refused(study, monkeypatch, present):
 def test_a_lock_of_another_machine_is_kept_while_it_shows_life(study):
     lock = study / ".lock"
     lock.write_text("process 7 on elsewhere\ntoken\n")
-    living = threading.Event()
-
-    def live():
-        while not living.wait(0.03):
-            os.utime(lock)
-
-    other = threading.Thread(target=live)
-    other.start()
-    try:
+    with alive(lock):
         with pytest.raises(InputFileError, match="is being worked on by process 7 on elsewhere"):
             Run(str(study)).take_over(slurm=False)
         assert lock_lines(study) == ["process 7 on elsewhere", "token"]
-    finally:
-        living.set()
-        other.join()
     Run(str(study)).take_over(slurm=False)
     assert lock_lines(study)[0].startswith(f"process {os.getpid()} on ")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition, wait_for
+from tests.helpers.locks import alive
+from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition, wait_for, worker_ids
 from workflow_scripts.common.records import number, read_json, read_table
 from workflow_scripts.search.controller import SearchError, _check_room, run_search
 from workflow_scripts.search.launch import LocalProcesses, local_processes
@@ -52,19 +53,6 @@ class Idle(LocalProcesses):
 
 def start_controller(folder):
     return subprocess.Popen([sys.executable, "-c", COMMAND, folder], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-
-
-def worker_ids(folder):
-    """Return the process numbers of this study's workers."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (path / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if "workflow_scripts.search.run_worker" in words and str(folder) in words:
-            found.append(int(path.name))
-    return found
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -252,20 +240,8 @@ def test_the_lock_of_a_controller_killed_on_another_machine_lapses(tmp_path, mon
 
 def test_a_controller_alive_on_another_machine_is_told_without_long_waiting(tmp_path, monkeypatch):
     monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.7)
-    lock, ended = foreign_controller(tmp_path / "s"), threading.Event()
-
-    def live():
-        while not ended.wait(0.1):
-            os.utime(lock)
-
-    living = threading.Thread(target=live)
-    living.start()
-    try:
-        with pytest.raises(SearchError, match=r"on elsewhere_.* already runs the search"):
-            search_here(tmp_path / "s", search={"n_trials": 1})
-    finally:
-        ended.set()
-        living.join()
+    with alive(foreign_controller(tmp_path / "s")), pytest.raises(SearchError, match=r"on elsewhere_.* already runs the search"):
+        search_here(tmp_path / "s", search={"n_trials": 1})
 
 
 def test_a_folder_that_cannot_be_written_ends_the_search(tmp_path, monkeypatch):
