@@ -26,7 +26,7 @@ import pytest
 from tests.helpers.packages import install_packages
 from workflow_scripts.common.processes import process_start
 
-PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "postgresql")  # the last one for searches in a database
 REQUIRED = "CALANDRIA_TEST_CLUSTER"  # with it the tests run, and what is missing is an error
 CONFIGURATION = Path("/etc/slurm")
 STATE = Path("/var/lib/calandria_test_slurm")
