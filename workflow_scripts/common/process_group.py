@@ -23,10 +23,9 @@ from torch.distributed.rendezvous import rendezvous
 from .cli import tell_errors_by
 from .devices import select_device
 from .errors import CalandriaError, DeviceError, ProcessLostError, shared_outcome
+from .processes import MPI_SIZES
 
 Result = TypeVar("Result")
-COPIES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""By these an MPI launcher tells how many it started; without torchrun or srun they would be so many copies of one training."""
 TIMEOUT_S = 1800.0
 PATIENCE_S = 5.0  # between the first and the last process that meet the same error
 GRACE_S = 30  # for the libraries' own end after an error; a lost GPU peer can hold it for ever
@@ -87,7 +86,8 @@ def find_launch(environment: Mapping[str, str], promised: int | None = None) -> 
     elif tasks > 1:
         launch = Launch(number("SLURM_PROCID"), tasks, number("SLURM_LOCALID"), "srun")
     else:
-        copies = next((name for name in COPIES if number(name) > 1), None)
+        # an MPI launcher alone, without torchrun or srun, starts so many copies of one training
+        copies = next((name for name in MPI_SIZES if number(name) > 1), None)
         if copies:
             raise DeviceError(
                 f"{number(copies)} copies were started ({copies}) that do not know of each other",

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from .errors import StoppedError
 
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables by which MPI's launchers tell each process how many there are: Open MPI, MPICH and its kin, MVAPICH."""
+
 WORKFLOW = "CALANDRIA_WORKFLOW"
 GRACE_SECONDS = 20.0
 

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from ..common.cli import tell_errors_by
 from ..common.errors import DeviceError, shared_outcome
+from ..common.processes import MPI_SIZES
 
 Result = TypeVar("Result")
-LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Variables by which launchers tell each rank how many there are: Open MPI, MPICH and its kin, MVAPICH, srun."""
+LAUNCHERS = (*MPI_SIZES, "SLURM_STEP_NUM_TASKS")
+"""Variables by which launchers tell each rank how many there are, srun among them."""
 PATIENCE_S = 5.0  # between the first and the last rank that meet the same error
 
 

@@ -102,7 +102,7 @@ def test_a_batch_too_small_for_the_processes_is_an_error():
 
 
 def test_one_process_joins_nobody(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", *process_group.COPIES):
+    for name in ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", *process_group.MPI_SIZES):
         monkeypatch.delenv(name, raising=False)
     with joined(argparse.Namespace(processes=None, process_timeout=1)) as processes:
         assert (processes.size, processes.is_first, processes.any(True), processes.gathered(2.0)) == (1, True, True, [2.0])
