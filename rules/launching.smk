@@ -6,6 +6,7 @@ WORKER_OPTIONS = {
     "partition": "slurm_partition",
     "account": "slurm_account",
     "qos": "qos",
+    "constraint": "constraint",
     "runtime-minutes": "runtime",
     "memory-mb": "mem_mb",
     "cpus-per-worker": "cpus_per_task",

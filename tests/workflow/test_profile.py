@@ -2,11 +2,15 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
 from tests.helpers.tiny_study import write_study
 from tests.helpers.workflow import ON_SLURM, PROFILE, REPOSITORY, job_counts, snakemake
@@ -68,7 +72,7 @@ def test_sites_and_several_gpus_reach_the_commands(study):
         *("train_surrogate:processes=4", "train_surrogate:gpu=4"),
         *("train_autoencoder:mpi=srun --kill-on-bad-exit=1", "train_autoencoder:tasks=8", "train_autoencoder:nodes=2"),
         *("search_surrogate:launch=slurm", "search_surrogate:gpu_model=a100", "search_surrogate:max_running=3"),
-        *("search_surrogate:slurm_extra=--constraint=ib --exclude=n7", "search_surrogate:gpu=1"),
+        *("search_surrogate:slurm_extra=--exclude=n7 --nice", "search_surrogate:gpu=1", "search_surrogate:constraint=ib&a100"),
     ]
     defaults = ("--default-resources", "slurm_partition=gpu", "slurm_account=mine")
     shown = commands(
@@ -82,7 +86,27 @@ def test_sites_and_several_gpus_reach_the_commands(study):
     assert shown["train_autoencoder"].startswith(srun)
     for word in ("--partition=gpu", "--account=mine", "--gpus=1", "--gpu-type=a100", "--max-running=3"):
         assert f" {word} " in shown["search_surrogate"]
-    assert " '--sbatch-options=--constraint=ib --exclude=n7' " in shown["search_surrogate"]
+    assert " '--constraint=ib&a100' " in shown["search_surrogate"]
+    assert " '--sbatch-options=--exclude=n7 --nice' " in shown["search_surrogate"]
+
+
+class Resources(dict):
+    """Resources of a job as the plugin reads them, by key or attribute."""
+
+    __getattr__ = dict.get
+
+
+def test_what_the_guide_says_of_nodes_is_taken_by_the_plugin_for_rules_that_are_jobs():
+    """The plugin refuses options that it sets itself, --constraint among them."""
+    row = next(
+        line for line in (REPOSITORY / "docs/cluster.md").read_text().splitlines() if line.startswith("| `slurm_extra` | further")
+    )
+    (extra,) = re.findall(r'`"(.+?)"`', row)
+    job = SimpleNamespace(resources=Resources(constraint="ib&a100", slurm_extra=extra, mem_mb=100, runtime=1), threads=1)
+    validate_slurm_extra(job)
+    words = ("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir")
+    command = shlex.split(get_submit_command(job, dict.fromkeys(words, "")))
+    assert command[command.index("-C") + 1] == "ib&a100" and extra in command
 
 
 @pytest.fixture

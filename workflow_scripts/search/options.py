@@ -15,16 +15,14 @@ ARRAY_OPTIONS = {
     "partition": ("NAME", "partition; the cluster's default if empty"),
     "account": ("NAME", "account to be charged; the user's default if empty"),
     "qos": ("NAME", "quality of service; the default if empty"),
+    "constraint": ("FEATURES", "features that nodes must have, e.g. ib or 'ib&a100'; any nodes if empty"),
     "runtime_minutes": ("MINUTES", "time limit of a worker; it stops in time, is requeued and goes on (1440)"),
     "signal_seconds": ("S", "a worker is told to stop so many seconds before its time limit (120)"),
     "memory_mb": ("MB", "memory of a worker (16000)"),
     "cpus_per_worker": ("N", "cores of a worker; the study's threads_per_worker if empty"),
     "gpus": ("N", "GPUs of a worker; one if the study's device is cuda, else none, if empty"),
     "gpu_type": ("TYPE", "type of GPU as the cluster names it; any if empty"),
-    "sbatch_options": (
-        "TEXT",
-        "further options of sbatch, quoted as in a shell: --sbatch-options='--constraint=a100 --exclude=n7'",
-    ),
+    "sbatch_options": ("TEXT", "further options of sbatch, quoted as in a shell: --sbatch-options='--exclude=n7 --nice'"),
     "setup": ("TEXT", "lines of bash before the worker, e.g. 'module load cuda'"),
     "worker_python": (
         "COMMAND",

@@ -103,6 +103,9 @@ class ArraySettings(Section):
     qos: str | None = Field(None, pattern=NAME)
     """Quality of service; null: the default."""
 
+    constraint: str | None = Field(None, pattern=r"^\S+$")
+    """Features that nodes must have, as ``sbatch --constraint`` takes them, e.g. ``ib&a100``; null: any nodes."""
+
     runtime_minutes: int = Field(1440, ge=1, le=1_000_000)
     """Time limit of a worker, minutes. It stops in time, is requeued, and goes on with its trial: short limits cost little."""
 
@@ -122,7 +125,7 @@ class ArraySettings(Section):
     """Type of GPU as the cluster names it (``--gres=gpu:TYPE:N``); null: any."""
 
     sbatch_options: str = ""
-    """Further options of sbatch, quoted as in a shell, e.g. ``--constraint=a100 --exclude=node7``."""
+    """Further options of sbatch, quoted as in a shell, e.g. ``--exclude=node7 --nice``."""
 
     setup: str = ""
     """Lines of bash that each task runs before its worker, e.g. ``module load cuda``."""
@@ -142,5 +145,5 @@ class ArraySettings(Section):
         except ValueError as error:
             raise ValueError(f"sbatch_options cannot be split into words: {error}") from error
         if words and not words[0].startswith("-"):
-            raise ValueError(f"sbatch_options begin with {words[0]!r}; expected options such as --constraint=a100")
+            raise ValueError(f"sbatch_options begin with {words[0]!r}; expected options such as --exclude=node7")
         return self

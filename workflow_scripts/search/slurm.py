@@ -321,7 +321,7 @@ class SlurmArray:
         ]
         if self._gpus:
             options.append(f"--gres=gpu:{settings.gpu_type + ':' if settings.gpu_type else ''}{self._gpus}")
-        for name in ("partition", "account", "qos"):
+        for name in ("partition", "account", "qos", "constraint"):
             if value := getattr(settings, name):
                 options.append(f"--{name}={value}")
         return [*options, *shlex.split(settings.sbatch_options)]

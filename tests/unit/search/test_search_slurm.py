@@ -73,13 +73,27 @@ def launcher(tmp_path, name="s", settings=None, **options):
 
 def test_an_array_asks_for_what_the_settings_say(tmp_path, cluster):
     settings = {"partition": "gpu", "account": "me", "qos": "low", "runtime_minutes": 90, "memory_mb": 500, "max_running": 3}
-    more = {"cpus_per_worker": 4, "gpus": 2, "gpu_type": "a100", "sbatch_options": "--constraint='a b' --nice"}
+    more = {
+        "cpus_per_worker": 4,
+        "gpus": 2,
+        "gpu_type": "a100",
+        "constraint": "ib&a100",
+        "sbatch_options": "--comment='a b' --nice",
+    }
     array = launcher(tmp_path, settings=settings | more)
     array.start(8)
     (words,) = cluster.submissions()
     for word in ("--array=0-7%3", "--partition=gpu", "--account=me", "--qos=low", "--time=90", "--mem=500M", "--cpus-per-task=4"):
         assert word in words
-    assert {"--gres=gpu:a100:2", "--constraint=a b", "--nice", "--requeue", "--signal=B:USR1@120", "--parsable"} <= set(words)
+    assert {
+        "--gres=gpu:a100:2",
+        "--constraint=ib&a100",
+        "--comment=a b",
+        "--nice",
+        "--requeue",
+        "--signal=B:USR1@120",
+        "--parsable",
+    } <= set(words)
     assert array.states() == {f"101_{index}": None for index in range(8)}
     record = json.loads((tmp_path / "s/cluster/array.json").read_text())
     assert record == {"job_name": array.job_name, "arrays": {"101": 8}, "gpus_per_worker": 2}
@@ -359,7 +373,8 @@ def test_options_become_settings_and_empty_ones_their_defaults():
         ("--runtime-minutes=1", "leave nothing of runtime_minutes"),
         ("--memory-mb=lots", "memory_mb: expected a whole number, found 'lots'"),
         ("--partition=a b", "partition"),
-        ("--sbatch-options=constraint=x", "expected options such as --constraint=a100"),
+        ("--constraint=ib or a100", "constraint"),
+        ("--sbatch-options=exclude=x", "expected options such as --exclude=node7"),
         ("--sbatch-options=--a='", "cannot be split"),
     ],
 )
