@@ -105,6 +105,7 @@ def test_locks_agree_with_each_other_and_with_what_they_are_locks_of():
             versions.setdefault(name, set()).add(version)
     assert {name: found for name, found in versions.items() if len(found) > 1} == {}
     assert pins("torch")["torch"] == "2.13.0"
+    assert {"psycopg2-binary", "pymysql"} <= set(pins("torch")), "searches record their trials in databases"
     for software, wanted in PROJECT["project"]["optional-dependencies"].items():
         names = {re.split(r"[=<>\[ ]", text)[0].lower() for text in [*PROJECT["project"]["dependencies"], *wanted]}
         assert names <= set(pins(software)), software

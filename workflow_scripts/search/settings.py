@@ -45,7 +45,7 @@ class SearchSettings(Section):
 
     storage: str | None = None
     """Where trials are recorded: empty for a journal file in the study's folder, or a database URL that Optuna accepts,
-    e.g. postgresql://user@host/name. No password: it belongs into ~/.pgpass or ~/.my.cnf, or is named as ${VARIABLE}."""
+    e.g. postgresql://user@host/name. No password: it is named as ${VARIABLE}, or belongs into ~/.pgpass."""
 
     lease_seconds: float = Field(120.0, ge=1.0, le=86_400.0)
     """A trial whose worker has given no sign of life for this long, in seconds, is taken over by another one; the death
@@ -70,7 +70,7 @@ class SearchSettings(Section):
         found = re.search(r"^[^:]+://[^/@]*:([^@]*)@|[?&]pass\w*=([^&]*)", url)
         if found and not re.fullmatch(r"\$\{\w+\}", found[1] or found[2] or ""):
             raise PydanticCustomError(
-                "password", "holds a password, which would end up in files; leave it to ~/.pgpass or write ${VARIABLE}"
+                "password", "holds a password, which would end up in files; write ${VARIABLE}, or leave it to ~/.pgpass"
             )
         return url
 

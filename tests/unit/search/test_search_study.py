@@ -9,7 +9,7 @@ from workflow_scripts.common.records import read_table, write_json
 from workflow_scripts.search.controller import run_search
 from workflow_scripts.search.objective import load_objective
 from workflow_scripts.search.settings import SearchSettings
-from workflow_scripts.search.study import RUN_CONTROL, JournalError, SearchDefinition, StudyFolder
+from workflow_scripts.search.study import RUN_CONTROL, JournalError, SearchDefinition, StudyFolder, open_database
 
 
 @pytest.fixture
@@ -99,6 +99,13 @@ def test_a_bad_storage_is_told_without_its_password(definition, tmp_path, monkey
     with pytest.raises(JournalError, match="'nosuchbase://host/name' cannot be opened") as caught:
         StudyFolder(tmp_path).open_storage(bad)
     assert "hush-hush" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql"])
+def test_databases_of_the_guide_have_their_drivers(scheme):
+    """Nobody listens at the address, which only a driver finds out."""
+    with pytest.raises(JournalError, match="refused"):
+        open_database(f"{scheme}://user@127.0.0.1:1/name")
 
 
 def test_a_password_from_the_environment_reaches_no_file(tmp_path, monkeypatch):
