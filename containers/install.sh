@@ -23,9 +23,12 @@ python3 -m venv --without-pip /opt/calandria
 
 # what programs write into the provenance of what they make
 /opt/calandria/bin/python - "$software" "$base" "$revision" >/opt/calandria/image.json <<'PYTHON'
-import json, sys
+import hashlib, json, sys
 from importlib.metadata import version
+from pathlib import Path
 
 software, base, revision = sys.argv[1:]
-print(json.dumps({"title": f"calandria-{software}", "version": version("calandria"), "revision": revision, "base": base}))
+record = {"title": f"calandria-{software}", "version": version("calandria"), "revision": revision, "base": base}
+record["lock_sha256"] = hashlib.sha256(Path(f"envs/{software}.lock").read_bytes()).hexdigest()
+print(json.dumps(record))
 PYTHON

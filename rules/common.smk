@@ -78,8 +78,9 @@ onerror:
 # Rules say `python` and `mpiexec`: those of the environment that runs Snakemake, unless conda or a container brings its own.
 prefer_own_programs()
 
-# Programs in containers stop where the image holds other code than this checkout.
-name_code()
+# Programs in containers stop where the image holds other code or packages than this checkout.
+if CONTAINERS:
+    name_code(Path(workflow.basedir) / "envs")
 
 # Programs end with the Snakemake that started them, even if it is killed.
 name_workflow()

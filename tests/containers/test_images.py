@@ -6,6 +6,7 @@ With CALANDRIA_TEST_CLUSTER=1 a part runs on the nodes of a SLURM, too.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -139,8 +140,9 @@ def an_image_holds_its_lock_and_no_leftovers(site):
     )
     assert site.run("sh", "-c", leftovers, options=["--user", "root"]) == ""
     assert f'PRETTY_NAME="{site.name}"' in site.run("cat", "/etc/os-release")
-    digest = "from workflow_scripts.common.images import code_digest; print(code_digest())"
-    assert site.run("python", "-c", digest).strip() == code_digest(site.checkout / "workflow_scripts")
+    digest = "from workflow_scripts.common.images import code_digest, image_record; print(code_digest(), image_record()['lock_sha256'])"
+    lock = hashlib.sha256((site.checkout / "envs/voxels.lock").read_bytes()).hexdigest()
+    assert site.run("python", "-c", digest).split() == [code_digest(site.checkout / "workflow_scripts"), lock]
 
 
 def unit_tests_pass_inside_as_an_ordinary_user(site):

@@ -18,35 +18,49 @@ _SUFFIXES = (".py", ".c", ".h", ".lmp", ".html")
 
 @cache
 def image_record() -> dict[str, str] | None:
-    """Return title, version, revision and base of the image in which this Python is, None outside of our images."""
+    """Return title, version, revision, base and lock's SHA-256 of the image in which this Python is, None outside of our images."""
     path = Path(sys.prefix) / "image.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 @cache
 def code_digest(package: Path = Path(__file__).parents[1]) -> str:
-    """Return the SHA-256 of the package's source files, equal in a checkout and where it is installed."""
+    """Return the SHA-256 of the package's source files, equal in a checkout and where it is installed.
+
+    Hidden files and folders, which editors and notebooks leave, are not installed and do not count.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in package.rglob("*") if path.suffix in _SUFFIXES):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+        name = path.relative_to(package)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            content = path.read_bytes()
+            digest.update(f"{name.as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
-def name_code() -> None:
-    """Make this process's code the one that programs in containers must have, and which they take from their image."""
-    os.environ[CODE] = code_digest()
+def name_code(locks: Path) -> None:
+    """Make this process's code, and the locks in a folder, those that programs in containers must have; they take their image's own."""
+    digests = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(locks.glob("*.lock"))}
+    os.environ[CODE] = " ".join([code_digest(), *(f"{software}={digest}" for software, digest in digests.items())])
     for name in ("PYTHONPATH", "PYTHONHOME"):  # a path of the host would come before the image's own packages
         os.environ[f"APPTAINERENV_{name}"] = ""
 
 
 def check_code() -> None:
-    """Raise DeviceError where this program runs in an image whose code is not that of the workflow that started it."""
+    """Raise DeviceError where this program runs in an image whose code or lock is not that of the workflow that started it."""
     wanted, record = os.environ.get(CODE), image_record()
-    if record and wanted and wanted != code_digest():
+    if not (record and wanted):
+        return
+    code, *locks = wanted.split()
+    software = record["title"].removeprefix("calandria-")
+    differs = "other code than this checkout" if code != code_digest() else ""
+    if not differs and f"{software}={record.get('lock_sha256')}" not in locks:
+        differs = f"other packages than envs/{software}.lock of this checkout"
+    if differs:
         raise DeviceError(
-            f"the image {record['title']} (version {record['version']}, commit {record['revision']}) holds other code than this checkout",
-            hint="build the images of this checkout: containers/build.py --tool apptainer",
+            f"the image {record['title']} (version {record['version']}, commit {record['revision']}) holds {differs}",
+            hint="build the images of this checkout: containers/build.py --tool apptainer; behind a registry, push them and remove"
+            " .snakemake/singularity, which keeps what was fetched before",
         )
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ from workflow_scripts.common.provenance import provenance
 def in_image(tmp_path, monkeypatch):
     """This process as if Python lay in an image."""
     record = {"title": "calandria-voxels", "version": "0.1.0", "revision": "1a2b3c", "base": "somewhere/base:1"}
+    record["lock_sha256"] = hashlib.sha256(b"numpy==1\n").hexdigest()
     (tmp_path / "image.json").write_text(json.dumps(record))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     images.image_record.cache_clear()
@@ -50,18 +52,61 @@ def test_the_code_s_digest_is_of_contents_and_names_not_of_place_or_compiled_fil
     assert package(tmp_path / "five", a_dot_py="x = 1\nint", b_dot_c=" i;\n") != digest
 
 
+def test_what_editors_and_notebooks_leave_changes_no_digest(tmp_path):
+    digest = package(tmp_path, a_dot_py="x = 1\n")
+    (tmp_path / ".#a.py").symlink_to("someone@somewhere.123:456")
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints/a.py").write_text("x = 0\n")
+    images.code_digest.cache_clear()
+    assert images.code_digest(tmp_path) == digest
+    images.code_digest.cache_clear()
+    (tmp_path / "a.py").write_text("x = 0\n")
+    assert images.code_digest(tmp_path) != digest
+
+
 def test_a_program_in_an_image_of_other_code_stops_in_two_lines(in_image, monkeypatch, capsys):
     ran = []
     monkeypatch.setenv(images.CODE, "0" * 64)
     assert run(lambda arguments: ran.append(1)) == 2 and ran == []
     error, hint = capsys.readouterr().err.splitlines()
     assert error.startswith("error: the image calandria-voxels (version 0.1.0, commit 1a2b3c) holds other code")
-    assert hint.startswith("hint: build the images of this checkout: containers/build.py")
+    assert hint.startswith("hint: build the images of this checkout: containers/build.py") and ".snakemake/singularity" in hint
 
 
-def test_a_program_in_an_image_of_this_code_runs(in_image, monkeypatch):
+@pytest.fixture
+def locks(tmp_path):
+    """A folder with the lock of the image, and that of another set."""
+    folder = tmp_path / "envs"
+    folder.mkdir()
+    (folder / "voxels.lock").write_text("numpy==1\n")
+    (folder / "torch.lock").write_text("torch==2\n")
+    return folder
+
+
+def test_an_image_of_another_lock_is_refused_and_locks_of_other_sets_do_not_count(in_image, locks, monkeypatch):
     monkeypatch.setenv(images.CODE, "")
-    images.name_code()
+    (locks / "torch.lock").write_text("torch==3\n")
+    images.name_code(locks)
+    images.check_code()
+    (locks / "voxels.lock").write_text("numpy==2\n")
+    images.name_code(locks)
+    with pytest.raises(DeviceError, match=r"calandria-voxels .* holds other packages than envs/voxels\.lock of this checkout"):
+        images.check_code()
+
+
+def test_an_image_of_before_locks_were_noted_is_refused(in_image, locks, tmp_path, monkeypatch):
+    del in_image["lock_sha256"]
+    (tmp_path / "image.json").write_text(json.dumps(in_image))
+    monkeypatch.setenv(images.CODE, "")
+    images.name_code(locks)
+    with pytest.raises(DeviceError, match="other packages"):
+        images.check_code()
+
+
+def test_a_program_in_an_image_of_this_code_runs(in_image, locks, monkeypatch):
+    monkeypatch.setenv(images.CODE, "")
+    images.name_code(locks)
     images.check_code()
     monkeypatch.delenv(images.CODE)
     images.check_code()
@@ -101,8 +146,8 @@ def test_missing_images_are_told_at_once_with_the_command_that_builds_them(tmp_p
     assert "containers/build.py --tool apptainer lammps torch;" in told.value.hint and "--config images=" in told.value.hint
 
 
-def test_pythons_paths_of_the_host_do_not_reach_into_containers(monkeypatch):
+def test_pythons_paths_of_the_host_do_not_reach_into_containers(tmp_path, monkeypatch):
     for name in ("APPTAINERENV_PYTHONPATH", "APPTAINERENV_PYTHONHOME", images.CODE):
         monkeypatch.setenv(name, "something")
-    images.name_code()
+    images.name_code(tmp_path)
     assert os.environ["APPTAINERENV_PYTHONPATH"] == os.environ["APPTAINERENV_PYTHONHOME"] == ""
