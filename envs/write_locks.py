@@ -21,8 +21,9 @@ TOP = Path(__file__).resolve().parent.parent
 # CUDA parts come with torch on machines that have them; torch pins those itself.
 LEFT_TO_TORCH = ("nvidia-", "triton", "cuda-")
 WITHOUT_IMAGE = ("development",)
-# The base of images where no other is named; the digest is that of the index of all architectures.
-BASE = "python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1"
+# The base of images where no other is named; the digest is that of the index of all architectures. Apptainer takes no tag beside a digest.
+BASE_TAG = "python:3.11.13-slim-bookworm"
+BASE_DIGEST = "sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1"
 
 
 def closure(roots: list[str]) -> dict[str, str]:
@@ -66,7 +67,8 @@ def lock_files() -> dict[Path, str]:
             continue
         for kind in ("Containerfile", "def"):
             text = (TOP / f"containers/template.{kind}").read_text()
-            words = {"SOFTWARE": software, "BASE": BASE, "VERSION": project["version"], "LICENCE": project["license"]}
+            words = {"SOFTWARE": software, "VERSION": project["version"], "LICENCE": project["license"]}
+            words |= {"BASE_TAG": BASE_TAG, "BASE_NAME": BASE_TAG.partition(":")[0], "BASE_DIGEST": BASE_DIGEST}
             for word, value in words.items():
                 text = text.replace(f"@{word}@", value)
             files[TOP / f"containers/{software}.{kind}"] = text

@@ -149,9 +149,11 @@ def test_both_definitions_of_an_image_install_its_lock_and_nothing_else(software
     runs = [line for line in texts["Containerfile"] if line.startswith("RUN")]
     assert len(runs) == 2 and runs[1] == "RUN useradd --uid 1000 --create-home calandria"
     assert texts["Containerfile"].index("USER calandria") > texts["Containerfile"].index(runs[1])
-    bases = [re.search(r"ARG BASE=docker.io/library/(\S+)", "\n".join(texts["Containerfile"])).group(1)]
-    bases += re.findall(r"^BASE=(\S+)$", "\n".join(texts["def"]), re.MULTILINE)
-    assert len(bases) == 3 and len(set(bases)) == 1 and re.fullmatch(r"python:3\.11\.\d+-\S+@sha256:[0-9a-f]{64}", bases[0])
+    (pinned,) = re.findall(r"ARG BASE=docker.io/library/(\S+)", "\n".join(texts["Containerfile"]))
+    name, tag, digest = re.fullmatch(r"(python):(3\.11\.\d+-\S+)@(sha256:[0-9a-f]{64})", pinned).groups()
+    bases = re.findall(r"^BASE=(\S+)$", "\n".join(texts["def"]), re.MULTILINE)
+    assert bases == [f"{name}@{digest}"] * 2, "apptainer refuses a tag beside a digest"
+    assert f" {name}:{tag}." in (REPOSITORY / f"containers/{software}.def").read_text()
     assert [line for line in texts["Containerfile"] if line.startswith("FROM")] == ["FROM ${BASE} AS build", "FROM ${BASE}"]
     words = {
         "title": f"calandria-{software}",
