@@ -23,6 +23,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 SOFTWARE = sorted(path.stem for path in (TOP / "containers").glob("*.def") if path.stem != "template")
+OF_FILES = ("docker-archive", "oci-archive", "localimage")  # addresses of apptainer that name a file
 COPIED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "containers/install.sh", "envs", "workflow_scripts")
 
 
@@ -44,20 +45,26 @@ def revision() -> str:
     return f"{commit}-modified" if changed else commit
 
 
-def build_commands(options: argparse.Namespace, software: str) -> list:
-    """Return the commands that build one image; a folder for scratch stands in them as SCRATCH."""
+def unfinished(folder: Path, software: str) -> Path:
+    """Return where this process builds an image that is then moved to its place."""
+    return folder / f".unfinished-{os.getpid()}-{software}.sif"
+
+
+def build_commands(options: argparse.Namespace, software: str, scratch: str) -> list:
+    """Return the commands that build one image, with a folder for what they need on the way."""
     arguments = [f"REVISION={revision()}"]
     if options.tool == "apptainer":
         if options.base:
             scheme, _, rest = options.base.rpartition("://") if "://" in options.base else ("docker", "", options.base)
-            arguments += [f"BOOTSTRAP={scheme}", f"BASE={rest}"]
+            arguments += [f"BOOTSTRAP={scheme}", f"BASE={Path(rest).resolve() if scheme in OF_FILES else rest}"]
         command = ["apptainer", "build", "--force", *(word for text in arguments for word in ("--build-arg", text))]
         commands = []
         if options.pip_conf:  # a folder, for apptainer binds to nothing that the base does not have
-            commands += [["mkdir", "-p", "SCRATCH/pip"], ["cp", str(options.pip_conf), "SCRATCH/pip/pip.conf"]]
-            command += ["--bind", "SCRATCH/pip:/media", "--build-arg", "PIP_CONFIG_FILE=/media/pip.conf"]
-        made, final = (options.output / f"{mark}{software}.sif" for mark in (".unfinished-", ""))
-        return [*commands, [*command, *options.extra, str(made), f"containers/{software}.def"], ["mv", str(made), str(final)]]
+            commands += [["mkdir", "-p", f"{scratch}/pip"], ["cp", str(options.pip_conf.resolve()), f"{scratch}/pip/pip.conf"]]
+            command += ["--bind", f"{scratch}/pip:/media", "--build-arg", "PIP_CONFIG_FILE=/media/pip.conf"]
+        made = unfinished(options.folder, software)
+        commands.append([*command, *options.extra, str(made), f"containers/{software}.def"])
+        return [*commands, ["mv", str(made), str(options.folder / f"{software}.sif")]]
     if options.base:
         arguments.append(f"BASE={options.base}")
     name = f"{options.prefix}/{software}:{version()}"
@@ -67,7 +74,7 @@ def build_commands(options: argparse.Namespace, software: str) -> list:
         command += ["--secret", f"id=pip.conf,src={options.pip_conf.resolve()}"]
     commands = [[*command, *options.extra, "."]]
     if options.sif:
-        archive = f"SCRATCH/{software}.tar"
+        archive = f"{scratch}/{software}.tar"
         commands.append(
             {
                 "docker": ["docker", "save", "--output", archive, name],
@@ -75,9 +82,9 @@ def build_commands(options: argparse.Namespace, software: str) -> list:
                 "buildah": ["buildah", "push", name, f"docker-archive:{archive}:{name}"],
             }[options.tool]
         )
-        made, final = (options.sif / f"{mark}{software}.sif" for mark in (".unfinished-", ""))
+        made = unfinished(options.folder, software)
         commands += [["apptainer", "build", "--force", str(made), f"docker-archive:{archive}"], ["rm", archive]]
-        commands.append(["mv", str(made), str(final)])
+        commands.append(["mv", str(made), str(options.folder / f"{software}.sif")])
     return commands
 
 
@@ -113,7 +120,20 @@ def read_options(arguments: list) -> argparse.Namespace:
         parser.error(f"unknown software set {', '.join(unknown)}; known: {', '.join(SOFTWARE)}")
     if options.sif and options.tool == "apptainer":
         parser.error("--sif is for docker, podman and buildah; apptainer writes to --output")
+    folder = options.output if options.tool == "apptainer" else options.sif
+    options.folder = folder and folder.resolve()  # commands run in the repository, not where the user is
     return options
+
+
+def run_commands(commands: list, is_dry: bool) -> int:
+    """Show and run commands up to the first that fails, and return its exit status."""
+    for command in commands:
+        print("+", shlex.join(command), flush=True)
+        if not is_dry and (
+            status := subprocess.run(command, cwd=TOP, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=False).returncode
+        ):
+            return status
+    return 0
 
 
 def main(arguments: list) -> int:
@@ -124,18 +144,22 @@ def main(arguments: list) -> int:
     if missing and not options.dry_run:
         print(f"error: {' and '.join(missing)} is not on PATH\nhint: name a tool that is here: --tool", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="calandria-images-") as scratch:
-        for software in options.software:
-            for command in build_commands(options, software):
-                command = [word.replace("SCRATCH", scratch) for word in command]
-                print("+", shlex.join(command), flush=True)
-                if not options.dry_run:
-                    finished = subprocess.run(command, cwd=TOP, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=False)
-                    if finished.returncode:
-                        print(
-                            f"error: the image of {software!r} was not built (exit status {finished.returncode})", file=sys.stderr
-                        )
-                        return 1
+    if options.folder and not options.dry_run:
+        try:
+            options.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            print(f"error: the folder {options.folder} cannot be made: {error.strerror}\nhint: name another one", file=sys.stderr)
+            return 2
+    for software in options.software:
+        try:
+            with tempfile.TemporaryDirectory(prefix="calandria-images-") as scratch:
+                status = run_commands(build_commands(options, software, scratch), options.dry_run)
+        finally:
+            if options.folder:
+                unfinished(options.folder, software).unlink(missing_ok=True)
+        if status:
+            print(f"error: the image of {software!r} was not built (exit status {status})", file=sys.stderr)
+            return 1
     return 0
 
 

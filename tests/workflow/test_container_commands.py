@@ -1,6 +1,7 @@
 """What is given to container tools: the build command's lines, and those that a run with --sdm apptainer plans. No tool is needed."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,15 +16,13 @@ VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"][
 SETS = ["lammps", "torch", "voxels", "workflow"]
 
 
-def build(*options, **environment):
+def build(*options, folder=REPOSITORY.parent, **environment):
     words = [sys.executable, BUILD, *map(str, options)]
-    return subprocess.run(
-        words, capture_output=True, text=True, check=False, env={**os.environ, **environment}, cwd=REPOSITORY.parent
-    )
+    return subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **environment}, cwd=folder)
 
 
-def planned(*options):
-    finished = build("--dry-run", *options)
+def planned(*options, folder=REPOSITORY.parent):
+    finished = build("--dry-run", *options, folder=folder)
     assert finished.returncode == 0, finished.stderr
     return [shlex.split(line.removeprefix("+ ")) for line in finished.stdout.splitlines()]
 
@@ -67,8 +66,33 @@ def test_all_sets_are_built_where_none_is_named():
 def test_apptainer_builds_beside_an_image_that_is_in_use(tmp_path, base, bootstrap, rest):
     first, last = planned("--tool", "apptainer", "--base", base, "--output", tmp_path, "lammps")
     assert first[:3] == ["apptainer", "build", "--force"] and f"BOOTSTRAP={bootstrap}" in first and f"BASE={rest}" in first
-    assert first[-2:] == [str(tmp_path / ".unfinished-lammps.sif"), "containers/lammps.def"]
-    assert last == ["mv", str(tmp_path / ".unfinished-lammps.sif"), str(tmp_path / "lammps.sif")]
+    made = first[-2]
+    assert re.fullmatch(rf"{tmp_path}/\.unfinished-\d+-lammps\.sif", made) and first[-1] == "containers/lammps.def"
+    assert last == ["mv", made, str(tmp_path / "lammps.sif")]
+    again, _ = planned("--tool", "apptainer", "--base", base, "--output", tmp_path, "lammps")
+    assert again[-2] != made, "two builds at once have files of their own"
+
+
+def test_files_and_folders_are_those_of_where_the_user_is(tmp_path):
+    words = ("--pip-conf", "pip.conf", "--base", "docker-archive://base.tar", "--output", "images/new", "voxels")
+    _, copied, built, moved = planned("--tool", "apptainer", *words, folder=tmp_path)
+    assert copied[1] == str(tmp_path / "pip.conf") and f"BASE={tmp_path}/base.tar" in built
+    assert built[-2].startswith(f"{tmp_path}/images/new/.unfinished-") and moved[-1] == f"{tmp_path}/images/new/voxels.sif"
+    lines = planned("--tool", "podman", "--pip-conf", "pip.conf", "--sif", "images", "voxels", folder=tmp_path)
+    assert f"id=pip.conf,src={tmp_path}/pip.conf" in lines[0] and lines[-1][-1] == f"{tmp_path}/images/voxels.sif"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_build_makes_its_folder_and_leaves_whole_images_only(tmp_path, fails):
+    (tmp_path / "apptainer").write_text(
+        f"#!/bin/sh\nfor word; do last=$image image=$word; done\necho image > $last\nexit {int(fails)}\n"
+    )
+    (tmp_path / "apptainer").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    finished = build("--tool", "apptainer", "--output", "images/new", "voxels", folder=tmp_path, PATH=path)
+    assert finished.returncode == int(fails), finished.stderr
+    assert [found.name for found in (tmp_path / "images/new").iterdir()] == ([] if fails else ["voxels.sif"])
 
 
 def test_pips_settings_come_as_a_secret_or_bound_and_never_as_a_file_of_the_image(tmp_path):
@@ -91,9 +115,10 @@ def test_an_image_of_another_tool_becomes_a_sif_file(tool, tmp_path):
         [tool, "push" if tool == "buildah" else "save"],
         ["apptainer", "build"],
         ["rm", lines[3][1]],
-        ["mv", str(tmp_path / ".unfinished-voxels.sif")],
+        ["mv", lines[2][3]],
     ]
     assert lines[2][-1] == f"docker-archive:{lines[3][1]}" and lines[4][2] == str(tmp_path / "voxels.sif")
+    assert re.fullmatch(rf"{tmp_path}/\.unfinished-\d+-voxels\.sif", lines[2][3])
 
 
 def test_mistakes_are_told_before_anything_is_built(tmp_path):
@@ -101,6 +126,11 @@ def test_mistakes_are_told_before_anything_is_built(tmp_path):
     finished = build("--tool", "apptainer", "voxels", PATH=str(tmp_path))
     assert finished.returncode == 2
     assert finished.stderr.splitlines() == ["error: apptainer is not on PATH", "hint: name a tool that is here: --tool"]
+    (tmp_path / "apptainer").touch(0o755)
+    finished = build("--tool", "apptainer", "--output", tmp_path / "apptainer/images", "voxels", PATH=str(tmp_path))
+    assert finished.returncode == 2
+    error, hint = finished.stderr.splitlines()
+    assert error.startswith(f"error: the folder {tmp_path}/apptainer/images cannot be made") and hint == "hint: name another one"
     finished = build("--tool", "apptainer", "--sif", tmp_path, "voxels")
     assert finished.returncode == 2 and "--output" in finished.stderr
 
@@ -136,9 +166,9 @@ def test_launchers_start_containers_and_never_run_inside(study):
     inside = f"apptainer exec --home {study} --nv {study}/images"
     commands = plan(study, "--sdm", "apptainer", "--apptainer-args=--nv", "--set-resources", "search_surrogate:launch=slurm")
     assert commands["solve_diffusion"].startswith(f"mpiexec -n 2 {inside}/voxels.sif python -m")
-    assert commands["train_surrogate"].startswith(f"{inside}/torch.sif python -m")
-    assert commands["search_autoencoder"].startswith(f"{inside}/torch.sif python -m")
-    assert commands["search_surrogate"].startswith("python -m")
+    assert commands["train_surrogate"].startswith(f"exec {inside}/torch.sif python -m")
+    assert commands["search_autoencoder"].startswith(f"exec {inside}/torch.sif python -m")
+    assert commands["search_surrogate"].startswith("exec python -m")
     words = shlex.split(commands["search_surrogate"])
     assert f"--worker-python={inside}/torch.sif python" in words
     assert commands["import_volume"].startswith("python -m") and commands["write_settings"].startswith("python -m")
