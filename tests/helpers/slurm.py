@@ -7,7 +7,7 @@ Needs root and the Debian packages ``slurmctld slurmd slurm-client munge``; no s
     python -m tests.helpers.slurm status
     python -m tests.helpers.slurm stop
 
-The configuration goes to ``/etc/slurm``, where programs look for it by themselves. One that somebody else wrote there is never touched.
+The configuration goes to ``/etc/slurm``, where programs look for it by themselves. A file that somebody else wrote there is never touched.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from workflow_scripts.common.processes import process_start
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "postgresql")  # the last one for searches in a database
 REQUIRED = "CALANDRIA_TEST_CLUSTER"  # with it the tests run, and what is missing is an error
 CONFIGURATION = Path("/etc/slurm")
+FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
 STATE = Path("/var/lib/calandria_test_slurm")
 MARK = "# Written by tests/helpers/slurm.py of Calandria; a SLURM for tests only.\n"
 NODES = ("n1", "n2")
@@ -78,7 +79,7 @@ def unavailable() -> str | None:
     for program in ("slurmctld", "slurmd", "sbatch", "squeue", "munged"):
         if which(program) is None:
             return f"{program} is not installed (python -m tests.helpers.slurm install)"
-    if not (CONFIGURATION / "slurm.conf").exists() or not is_ours():
+    if not (CONFIGURATION / "slurm.conf").exists() or foreign():
         return "the SLURM for tests is not set up (python -m tests.helpers.slurm start)"
     missing = [node for node, state in node_states().items() if state not in ("IDLE", "MIXED", "ALLOCATED")]
     return f"nodes {missing} of the SLURM for tests do not answer" if missing else None
@@ -99,10 +100,10 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-def is_ours() -> bool:
-    """Return whether the machine's configuration was written by this program."""
-    path = CONFIGURATION / "slurm.conf"
-    return not path.exists() or path.read_text().startswith(MARK)
+def foreign() -> list[str]:
+    """Return the files of the machine's configuration that would be ours and were written by somebody else."""
+    paths = [CONFIGURATION / name for name in FILES]
+    return [str(path) for path in paths if path.exists() and not path.read_text().startswith(MARK)]
 
 
 def node_states() -> dict[str, str]:
@@ -124,8 +125,8 @@ def start() -> None:
     missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if which(name) is None]
     if missing:
         sys.exit(f"error: {', '.join(missing)} are not installed\nhint: python -m tests.helpers.slurm install")
-    if not is_ours():
-        sys.exit(f"error: {CONFIGURATION}/slurm.conf belongs to another SLURM\nhint: run the tests on a machine without one")
+    if others := foreign():
+        sys.exit(f"error: another SLURM is set up here: {', '.join(others)}\nhint: run the tests on a machine without one")
     try:
         socket.getaddrinfo(socket.gethostname(), None)
     except OSError:
@@ -218,8 +219,8 @@ def running() -> dict[str, int]:
 
 def stop() -> None:
     """Cancel all jobs and end the daemons that were started here; the state is forgotten."""
-    if not is_ours():
-        sys.exit(f"error: {CONFIGURATION}/slurm.conf belongs to another SLURM")
+    if str(CONFIGURATION / "slurm.conf") in foreign():
+        sys.exit(f"error: {CONFIGURATION}/slurm.conf belongs to another SLURM\nhint: stop that one by its own means")
     if "slurmctld" in running():
         with contextlib.suppress(subprocess.SubprocessError, FileNotFoundError):
             told = subprocess.run(["squeue", "-h", "-o", "%A"], capture_output=True, text=True, timeout=30, check=False).stdout
@@ -234,8 +235,9 @@ def stop() -> None:
     for name in (*NODES, "slurmctld", "munged"):
         if name in alive:
             end_process(name)
-    for name in ("slurm.conf", "gres.conf", "cgroup.conf"):
-        (CONFIGURATION / name).unlink(missing_ok=True)
+    for name in FILES:
+        if str(CONFIGURATION / name) not in foreign():
+            (CONFIGURATION / name).unlink(missing_ok=True)
     shutil.rmtree(STATE, ignore_errors=True)
 
 
