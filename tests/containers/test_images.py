@@ -173,6 +173,13 @@ def unit_tests_pass_inside_as_an_ordinary_user(site):
     print(text.splitlines()[-1])
 
 
+def lammps_starts_in_its_image_as_an_ordinary_user(site):
+    """Its program loads the MPI library of the lock when it starts; no step of the study below does."""
+    user = ("--security", "uid:1000,gid:1000", "--no-home", "--pwd", "/")
+    text = site.call("apptainer", "exec", *user, site.images / "lammps.sif", "sh", "-c", "id -u && lmp -h")
+    assert "1000" in text.splitlines() and "Large-scale Atomic/Molecular Massively Parallel Simulator" in text
+
+
 def make_study(site):
     folder = site.scratch / "study"
     (folder / "dumps").mkdir(parents=True)
@@ -278,6 +285,7 @@ def test_images_are_built_tested_and_used_by_the_workflow(tmp_path_factory):
         labels = labels_say_what_an_image_is(site)
         an_image_holds_its_lock_and_no_leftovers(site)
         unit_tests_pass_inside_as_an_ordinary_user(site)
+        lammps_starts_in_its_image_as_an_ordinary_user(site)
         folder = make_study(site)
         steps_ran_in_their_images(site, folder, labels)
         if os.environ.get(slurm.REQUIRED):
