@@ -45,16 +45,17 @@ class Owner:
 
     def is_dead(self) -> bool:
         """Say whether the owner has certainly ended; of another machine's processes this is never certain."""
-        return self.machine == machine_name() and process_start(self.pid) != self.started
+        return self.machine == machine_name() and process_start(self.pid) not in (self.started, "")
 
 
 class OwnedLock:
     """A lock file that tells its owner, made with O_CREAT | O_EXCL (safe on NFSv3 and later).
 
     An owner that died on this machine loses the lock at once; any other loses it when the file has not been refreshed for
-    ``stale_seconds`` while we watched (by our own clock, so clocks of machines need not agree). Optuna's own
-    JournalFileOpenLock knows no owner: after a kill all wait for 30 s, and two waiters may both remove "the" stale lock, the
-    second one a fresh one. The file protocol is the same, so that Optuna's own tools respect this lock.
+    ``stale_seconds`` while we watched (by our own clock, so clocks of machines need not agree). A gap between two looks counts for
+    half of that at most: a file server that does not answer for a while silences owners and keeps us from looking. Optuna's own
+    JournalFileOpenLock knows no owner: after a kill all wait for 30 s, and two waiters may both remove "the" stale lock, the second
+    one a fresh one. The file protocol is the same, so that Optuna's own tools respect this lock.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class OwnedLock:
         self._mine = ""
         self._seen: tuple[str, int] | None = None
         self._first_seen: tuple[str, int] | None = None
-        self._seen_since = 0.0
+        self._looked = self._silent_s = 0.0
 
     def _read(self) -> tuple[str, int] | None:
         try:
@@ -127,9 +128,11 @@ class OwnedLock:
         owner = Owner.parsed(found[0])
         if owner is not None and owner.is_dead():
             return True
-        if found != self._seen:
-            self._seen, self._seen_since = found, time.monotonic()
-        return time.monotonic() - self._seen_since > self.stale_seconds
+        now = time.monotonic()
+        gap = min(now - self._looked, self.stale_seconds / 2)
+        self._silent_s = self._silent_s + gap if found == self._seen else 0.0
+        self._seen, self._looked = found, now
+        return self._silent_s >= self.stale_seconds
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free or its owner dead; ``broke_owner`` tells which of the two it was."""
@@ -188,11 +191,13 @@ class OwnedLock:
             return True
         return False
 
-    def release(self) -> None:
-        """Give the lock back, if it is still ours."""
-        if self.is_mine():
+    def release(self) -> bool:
+        """Give the lock back; False if it was not ours any more."""
+        was_mine = self.is_mine()
+        if was_mine:
             self.path.unlink(missing_ok=True)
         self._mine = ""
+        return was_mine
 
     @contextmanager
     def held(self, meanwhile: Callable[[], object] | None = None) -> Iterator[Self]:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -22,8 +22,9 @@ from .objective import objective_version
 from .sampling import make_pruner
 from .settings import SearchSettings
 
-JOURNAL_STALE_SECONDS = 30.0
-"""A writer of another machine that holds the journal's lock for longer counts as dead; a write takes milliseconds."""
+JOURNAL_STALE_SECONDS = 300.0
+"""A writer of another machine that holds the journal's lock for longer counts as dead: longer than a network is away as a rule, for
+what such a writer has not sent yet would still arrive, over lines of others."""
 
 DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 """What a database raises that does not answer, or refuses; it is never the trial's fault."""
@@ -220,33 +221,41 @@ class MendedJournal(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append records, each whole or not at all; the end of a trial, and with it all before, is flushed to the disk.
 
-        The disk is awaited without the lock: it may take a hundred times as long as the writing.
+        The disk is awaited without the lock: it may take a hundred times as long as the writing. A writer that was cut off for so long
+        that it lost the lock looks whether its records arrived whole, and writes them again if not.
         """
         if self._waiting is not None:
             self._waiting += logs
             return
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        keeper = None
+        size = None
         try:
-            with self._lock.held():
-                mend_journal(self._file_path)
-                handle = os.open(self._file_path, os.O_WRONLY | os.O_APPEND)
-                try:
-                    keeper = os.dup(handle)
-                    self._append(handle, lines)
-                except OSError:
-                    mend_journal(self._file_path)  # whole lines stay: others may have read and acted on them
-                    raise
-            if any(log["op_code"] in LASTING for log in logs):
-                os.fsync(keeper)
+            with ExitStack() as kept:
+                while True:
+                    self._lock.acquire()
+                    try:
+                        if size is not None and lines in Path(self._file_path).read_bytes()[size:]:
+                            break
+                        size = mend_journal(self._file_path)
+                        handle = os.open(self._file_path, os.O_WRONLY | os.O_APPEND)
+                        try:
+                            keeper = os.dup(handle)
+                            kept.callback(os.close, keeper)
+                            self._append(handle, lines)
+                        except OSError:
+                            mend_journal(self._file_path)  # whole lines stay: others may have read and acted on them
+                            raise
+                    finally:
+                        was_mine = self._lock.release()
+                    if was_mine:
+                        break
+                if any(log["op_code"] in LASTING for log in logs):
+                    os.fsync(keeper)
         except OSError as error:
             raise JournalError(
                 f"journal {self._file_path!r} cannot be written: {error}",
                 hint="free space on that disk or check its rights; then start the same command again",
             ) from error
-        finally:
-            if keeper is not None:
-                os.close(keeper)
 
     def _append(self, handle: int, lines: bytes) -> None:
         """Write and close: closing is what makes a network file system show the lines to others before the lock is released."""

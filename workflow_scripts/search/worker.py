@@ -188,6 +188,8 @@ class Worker:
                         self._others_live = False
                 if not has_room:
                     return None, not running
+            if not self._claim_lock.is_mine():  # a file server was away for long: another may have counted the trials meanwhile
+                return None, False
             trial = self.study.ask()
             lease = self._lease(trial.number)
             if lease.try_acquire():

@@ -61,3 +61,28 @@ def test_a_full_disk_leaves_no_torn_line_and_says_so(tmp_path):
     assert not (tmp_path / "j.lock").exists()
     study.tell(study.ask(), 1.0)
     assert len(make_study(tmp_path / "j", 0).trials) == 3
+
+
+@pytest.mark.parametrize("is_overwritten", [True, False])
+def test_a_writer_that_lost_the_lock_writes_again_what_did_not_arrive(tmp_path, monkeypatch, is_overwritten):
+    """Cut off from the file server for minutes, it finds its lock broken and, perhaps, lines of others where it wrote."""
+    path, append = tmp_path / "j", MendedJournal._append
+    study = make_study(path, 1)
+    theirs = b'{"op_code":2,"worker_id":"other","study_id":0,"user_attr":{"k":"' + b"x" * 500 + b'"}}\n'
+
+    def cut_off(self, handle, lines):
+        size = path.stat().st_size
+        append(self, handle, lines)
+        if is_overwritten:
+            with open(path, "r+b") as stream:
+                stream.truncate(size)
+                stream.seek(size)
+                stream.write(theirs)
+        (tmp_path / "j.lock").unlink()
+        monkeypatch.setattr(MendedJournal, "_append", append)
+
+    monkeypatch.setattr(MendedJournal, "_append", cut_off)
+    study.set_user_attr("a", "b")
+    assert path.read_bytes().count(b'"a":"b"') == 1 and (theirs in path.read_bytes()) == is_overwritten
+    assert not (tmp_path / "j.lock").exists()
+    assert make_study(path, 0).user_attrs == {"a": "b"} | ({"k": "x" * 500} if is_overwritten else {})

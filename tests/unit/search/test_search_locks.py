@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from optuna.storages.journal import JournalFileOpenLock
@@ -59,8 +60,39 @@ def test_an_owner_elsewhere_is_stale_only_after_silence(tmp_path):
     os.utime(tmp_path / "a")
     time.sleep(0.03)
     assert not lock.try_acquire()
-    time.sleep(0.06)
+    time.sleep(0.03)
+    lock.is_held()
+    time.sleep(0.03)
     assert lock.try_acquire() and lock.broke_owner
+
+
+def test_a_pause_of_the_file_server_is_no_silence(tmp_path, monkeypatch):
+    """Owner and observer hang together; the observer is the first that goes on, and again a minute later."""
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr(locks, "time", clock)
+    left_by(tmp_path / "a", machine="elsewhere")
+    lock, now, beat = OwnedLock(tmp_path / "a", 120), 1000.0, 1
+    assert not lock.try_acquire()
+    for pause in (400.0, 3600.0):
+        now += pause
+        assert not lock.try_acquire(), "nobody can have given a sign of life"
+        now += 5
+        assert not lock.try_acquire() and lock.is_held()
+        os.utime(tmp_path / "a", (beat, beat))  # the owner goes on as well
+        now, beat = now + 5, beat + 1
+        assert not lock.try_acquire()
+    for _ in range(2):
+        now += 70
+        found = lock.try_acquire()
+    assert found and lock.broke_owner
+
+
+def test_a_process_that_may_not_be_looked_at_is_not_dead(tmp_path, monkeypatch):
+    left_by(tmp_path / "a", started="1")
+    monkeypatch.setattr(locks, "process_start", lambda pid: "")
+    assert not OwnedLock(tmp_path / "a", 60).try_acquire()
+    monkeypatch.setattr(locks, "process_start", lambda pid: None)
+    assert OwnedLock(tmp_path / "a", 60).try_acquire()
 
 
 def test_the_lock_of_optuna_is_respected_and_respects_ours(tmp_path):
@@ -92,7 +124,7 @@ def test_a_lost_lock_is_noticed_and_not_removed(tmp_path):
     (tmp_path / "a").unlink()
     other.acquire()
     assert not stalled.refresh()
-    stalled.release()
+    assert not stalled.release()
     assert other.is_mine() and other.refresh()
 
 

@@ -122,6 +122,27 @@ def test_a_living_lease_is_left_alone_and_waited_for(tmp_path):
     assert not waiter.is_alive() and states(study) == ["COMPLETE"] * 2
 
 
+def test_a_worker_that_lost_the_studys_lock_makes_no_trial(tmp_path, monkeypatch):
+    """It hung while it counted the trials, and another one has counted and made them since."""
+    folder, _ = prepared(tmp_path / "s", search={"n_trials": 1})
+    with Presence(0.5, None, lambda: None) as presence:
+        one, two = [Worker(folder, presence, name=name) for name in ("one", "two")]
+        count = one.study.get_trials
+
+        def counted_long_ago(**options):
+            monkeypatch.setattr(one.study, "get_trials", count)
+            trials = count(**options)
+            one._claim_lock.path.unlink()
+            two.claim()
+            return trials
+
+        monkeypatch.setattr(one.study, "get_trials", counted_long_ago)
+        monkeypatch.setattr(one, "_catch_up", lambda: None)
+        assert one.claim() == (None, False)
+        assert len(one.study.trials) == 1
+        two.release_all()
+
+
 def test_a_silent_worker_elsewhere_loses_its_trial(tmp_path):
     folder, definition = prepared(tmp_path / "s", search={"n_trials": 1, "lease_seconds": 1.0})
     folder.open_study(definition).ask()
