@@ -17,24 +17,24 @@ MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 WORKFLOW = "CALANDRIA_WORKFLOW"
 GRACE_SECONDS = 20.0
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @functools.cache
 def machine_name() -> str:
-    """Return a name that two processes share only if they can see each other's process numbers."""
-    try:
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
+    """Return a name that two processes share only if they can see each other's process numbers: host, its boot, namespace."""
+    words = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        words.append(str(Path("/proc/self/ns/pid").readlink()))
+    with contextlib.suppress(OSError):
+        words.append(BOOT.read_text(encoding="ascii").strip())
+    return " ".join(words)
 
 
 def process_start(pid: int) -> str | None:
     """Return the start time of a living process (a word to compare, empty where unknown), None if it is dead or a zombie."""
-    if Path("/proc/self/stat").exists():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return None
+    with contextlib.suppress(OSError):  # other users' processes may be hidden
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
     try:
         os.kill(pid, 0)
@@ -43,6 +43,11 @@ def process_start(pid: int) -> str | None:
     except PermissionError:
         pass
     return ""
+
+
+def has_ended(pid: int, started: str) -> bool:
+    """Say whether the process of this machine that began at ``started`` has certainly ended; its number may be another's by now."""
+    return process_start(pid) not in (started, "")
 
 
 def name_workflow() -> None:
@@ -60,7 +65,7 @@ def _workflow() -> tuple[int, str] | None:
 def workflow_has_ended() -> bool:
     """Say whether a workflow started us and is gone."""
     workflow = _workflow()
-    return workflow is not None and process_start(workflow[0]) != workflow[1]
+    return workflow is not None and has_ended(*workflow)
 
 
 def end_with_workflow() -> None:
@@ -70,7 +75,7 @@ def end_with_workflow() -> None:
 
 
 def _watch(pid: int, started: str) -> None:
-    while process_start(pid) == started:
+    while not has_ended(pid, started):
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(GRACE_SECONDS)

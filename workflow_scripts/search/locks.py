@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ..common.processes import machine_name, process_start
+from ..common.processes import has_ended, machine_name, process_start
 
 ASK_SECONDS = 0.25
 BREAKING_SECONDS = 30.0
@@ -45,7 +45,7 @@ class Owner:
 
     def is_dead(self) -> bool:
         """Say whether the owner has certainly ended; of another machine's processes this is never certain."""
-        return self.machine == machine_name() and process_start(self.pid) not in (self.started, "")
+        return self.machine == machine_name() and has_ended(self.pid, self.started)
 
 
 class OwnedLock:

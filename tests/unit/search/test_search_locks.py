@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from optuna.storages.journal import JournalFileOpenLock
 
+from workflow_scripts.common import processes
 from workflow_scripts.search import locks
 from workflow_scripts.search.locks import OwnedLock, Owner
 
@@ -89,9 +90,9 @@ def test_a_pause_of_the_file_server_is_no_silence(tmp_path, monkeypatch):
 
 def test_a_process_that_may_not_be_looked_at_is_not_dead(tmp_path, monkeypatch):
     left_by(tmp_path / "a", started="1")
-    monkeypatch.setattr(locks, "process_start", lambda pid: "")
+    monkeypatch.setattr(processes, "process_start", lambda pid: "")
     assert not OwnedLock(tmp_path / "a", 60).try_acquire()
-    monkeypatch.setattr(locks, "process_start", lambda pid: None)
+    monkeypatch.setattr(processes, "process_start", lambda pid: None)
     assert OwnedLock(tmp_path / "a", 60).try_acquire()
 
 
