@@ -31,7 +31,7 @@ def trial_rows(trials: list[FrozenTrial]) -> tuple[list[dict[str, Any]], list[st
                 "number": trial.number,
                 "state": trial.state.name.lower(),
                 "value": trial.value,
-                "duration_s": trial.duration.total_seconds() if trial.duration else None,
+                "duration_s": None if trial.duration is None else trial.duration.total_seconds(),
                 "worker": work.get("worker"),
                 "seed": work.get("seed"),
                 "reason": trial.user_attrs.get("reason"),

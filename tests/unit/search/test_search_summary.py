@@ -1,3 +1,5 @@
+from datetime import datetime
+
 import optuna
 import pytest
 
@@ -41,6 +43,17 @@ def test_the_best_so_far_never_gets_worse():
     figure = importance_figure(study, "minimize")
     line = next(line for line in figure.axes[0].lines if line.get_label() == "best so far")
     assert list(line.get_ydata()) == [3.0, 3.0, 1.0, 1.0]
+
+
+def test_a_trial_within_one_tick_of_the_clock_took_no_time_and_one_that_runs_has_none():
+    """MySQL keeps whole seconds."""
+    moment = datetime(2026, 1, 1)
+    ended = optuna.trial.create_trial(value=1.0)
+    ended.datetime_start = ended.datetime_complete = moment
+    running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+    running.datetime_start = moment
+    rows, _ = trial_rows([ended, running])
+    assert [row["duration_s"] for row in rows] == [0.0, None]
 
 
 def test_rows_hold_every_trial_and_empty_cells_where_a_parameter_was_not_drawn(tmp_path):
