@@ -188,6 +188,19 @@ def test_a_site_names_the_python_of_one_rule(study):
 
 
 @pytest.mark.slow
+def test_code_and_locks_are_looked_at_for_containers_only(study, tmp_path):
+    """A folder in a lock's place is met by whoever reads it."""
+    checkout = tmp_path / "checkout"
+    (checkout / "envs/broken.lock").mkdir(parents=True)
+    for name in ("Snakefile", "rules", "workflow_scripts", "tests", "profiles"):
+        (checkout / name).symlink_to(REPOSITORY / name)
+    options = ("--snakefile", checkout / "Snakefile", "--dry-run")
+    assert snakemake(study, *options).returncode == 0
+    finished = snakemake(study, *options, "--sdm", "apptainer", PATH=f"{study}/bin:{os.environ['PATH']}")
+    assert finished.returncode != 0 and "broken.lock" in finished.stdout + finished.stderr
+
+
+@pytest.mark.slow
 def test_without_containers_their_place_changes_nothing(study):
     commands = plan(study)
     assert commands["solve_diffusion"].startswith("mpiexec -n 2 python -m")
