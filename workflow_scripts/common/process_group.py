@@ -172,11 +172,15 @@ class Processes:
 
     def any(self, wanted: bool) -> bool:
         """Return whether any process wants it."""
+        return bool(self.largest(wanted))
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the processes' numbers."""
         if self.size == 1:
-            return wanted
-        flag = torch.tensor([int(wanted)])
-        dist.all_reduce(flag)
-        return bool(flag)
+            return number
+        found = torch.tensor([int(number)])
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
 
     def gathered(self, number: float) -> list[float]:
         """Return the numbers of all processes."""
@@ -302,7 +306,10 @@ def joined(options: argparse.Namespace) -> Iterator[Processes]:
         yield Processes(launch)
         return
     timeout = timedelta(seconds=options.process_timeout)
+    # torchrun overwrites MASTER_ADDR by the address of its first node
+    address = "give each torchrun its node's address by --local-addr"
     if launch.launcher == "srun":  # which does not say where the first process is
+        address = "set MASTER_ADDR to the first node's address"
         job, step = (int(os.environ.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
         os.environ.setdefault("MASTER_ADDR", first_host(os.environ.get("SLURM_STEP_NODELIST", "localhost")))
         os.environ.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 12000))
@@ -313,13 +320,13 @@ def joined(options: argparse.Namespace) -> Iterator[Processes]:
     except socket.gaierror as error:
         raise DeviceError(
             f"process {launch.rank} of {launch.size}: the first one's host {os.environ.get('MASTER_ADDR')!r} has no address here ({error.strerror})",
-            hint="set MASTER_ADDR to a name or number of that host which all nodes reach",
+            hint=f"{address}, a name or number that all nodes reach",
         ) from error
     except (RuntimeError, ValueError) as error:
         raise DeviceError(
             f"process {launch.rank} of {launch.size} could not join the others ({_first_line(error)})",
-            hint="see whether all were started within --process-timeout; where hosts have no names or several networks set "
-            "MASTER_ADDR, MASTER_PORT, GLOO_SOCKET_IFNAME",
+            hint=f"see whether all were started within --process-timeout; where hosts have no names, {address}; where they have "
+            "several networks set GLOO_SOCKET_IFNAME; where ports are closed MASTER_PORT (srun)",
         ) from error
     tell_errors_by(partial(_tell_once, store, launch))
     try:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import pickle
+import time
 import warnings
 import zipfile
 from abc import ABC, abstractmethod
@@ -32,6 +33,8 @@ __all__ = [
 
 LOSS_COLUMNS = ("epoch", "loss_train", "loss_validation", "learning_rate", "is_best")
 KIND = "calandria-checkpoint-1"
+CHECKPOINT_SECONDS = 600.0
+"""Time after which a checkpoint is written at the next step, whatever epochs take: a job that is killed loses no more."""
 
 
 def save_checkpoint(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
@@ -171,7 +174,7 @@ class Pace:
     epochs, batch_size
         Passes at most; windows per update over all processes.
     checkpoint_every
-        Epochs between two checkpoints.
+        Epochs between two checkpoints at most; CHECKPOINT_SECONDS after one the next is written too.
     patience
         As in :class:`EarlyStopping`.
     largest_gradient
@@ -244,7 +247,8 @@ def learn(
     identity
         Digest of all that the result depends on; a checkpoint of another identity is overwritten.
     checkpoint_path
-        Written by the first process every ``checkpoint_every`` epochs and when the training is left early; None keeps none.
+        Written by the first process every ``checkpoint_every`` epochs, CHECKPOINT_SECONDS after the last time, and when the
+        training is left early; None keeps none.
     processes
         Who takes part.
     stop
@@ -270,7 +274,7 @@ def learn(
     device, stopping = processes.device, EarlyStopping(pace.patience)
     rows: list[dict[str, Any]] = []
     best: dict[str, Tensor] = {}
-    numbers = {processes.size}
+    numbers, saved_at = {processes.size}, time.monotonic()
     held = processes.once(partial(_held, checkpoint_path, identity, pace.epochs))
     if held is None:
         lesson.begin(model)
@@ -285,7 +289,8 @@ def learn(
 
     def save(done: int, step: int, total: Tensor, random: np.random.Generator) -> None:
         """Write what is needed to go on after ``done`` epochs and ``step`` steps of the next one."""
-        totals = processes.gathered(float(total))
+        nonlocal saved_at
+        totals, saved_at = processes.gathered(float(total)), time.monotonic()
         if checkpoint_path is None or not processes.is_first:
             return
         weights = model.state_dict()
@@ -302,8 +307,10 @@ def learn(
         )  # fmt: skip
 
     def heed(done: int, step: int, total: Tensor, random: np.random.Generator) -> None:
-        if processes.any(stop()):
+        wish = processes.largest(2 if stop() else int(time.monotonic() - saved_at > CHECKPOINT_SECONDS))
+        if wish:
             save(done, step, total, random)
+        if wish == 2:
             processes.any(False)  # all wait for the one that writes, since launchers kill what is left once the first has ended
             raise StoppedError(
                 f"training {lesson.name} was stopped by a signal after {done} epochs and {step} steps; a checkpoint was written",

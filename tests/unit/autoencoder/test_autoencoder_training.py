@@ -13,6 +13,7 @@ from workflow_scripts.autoencoder.preprocessing import ResizedSlices
 from workflow_scripts.autoencoder.settings import AutoencoderSettings, NetworkSettings, SpaceSettings, TrainingSettings
 from workflow_scripts.autoencoder.splits import split_mini_volumes
 from workflow_scripts.autoencoder.training import build, mean_squared_error, train
+from workflow_scripts.common import training as common_training
 from workflow_scripts.common.errors import ConvergenceError, DeviceError, InputFileError, StoppedError
 from workflow_scripts.common.training import load_checkpoint, save_checkpoint
 from workflow_scripts.tomography.mini_volumes import MiniVolumes, list_origins
@@ -109,6 +110,29 @@ def test_a_training_stopped_at_any_step_ends_with_the_same_bits(images, tmp_path
         except StoppedError:
             stops += 1
     assert stops >= 2 and same(whole.weights, stopped.weights) and whole.losses == stopped.losses
+
+
+def test_a_killed_training_loses_no_more_than_the_time_between_two_checkpoints(images, tmp_path, monkeypatch):
+    steps = iter(range(6))
+
+    def killed_at_the_seventh():  # asked at three steps and before validation: at the third step of the second epoch
+        if next(steps, None) is None:
+            raise Killed
+        return False
+
+    options = {"epochs": 3, "checkpoint_path": tmp_path / "c.pt", "training": {"checkpoint_every": 99}}
+    whole = run_training(images, epochs=3)
+    with pytest.raises(Killed):
+        run_training(images, **options, stop=killed_at_the_seventh)
+    assert not (tmp_path / "c.pt").exists(), "ten minutes have not passed"
+    monkeypatch.setattr(common_training, "CHECKPOINT_SECONDS", -1.0)
+    steps = iter(range(6))
+    with pytest.raises(Killed):
+        run_training(images, **options, stop=killed_at_the_seventh)
+    held = load_checkpoint(tmp_path / "c.pt")
+    assert (held["epoch"], held["step"]) == (1, 1)
+    resumed = run_training(images, **options)
+    assert same(whole.weights, resumed.weights) and whole.losses == resumed.losses
 
 
 def test_more_epochs_go_on_and_fewer_start_again(images, tmp_path):

@@ -109,13 +109,20 @@ def test_one_process_joins_nobody(monkeypatch):
         assert not torch.distributed.is_initialized()
 
 
-def test_a_first_host_without_an_address_is_told_at_once(monkeypatch):
-    for name, word in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "no host", "MASTER_PORT": "1"}.items():
-        monkeypatch.setenv(name, word)
-    for name in ("SLURM_STEP_NUM_TASKS", "GROUP_WORLD_SIZE"):
+BY_TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2"}
+BY_SRUN = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
+
+
+@pytest.mark.parametrize(("launch", "cure"), [(BY_TORCHRUN, "torchrun .* by --local-addr"), (BY_SRUN, "set MASTER_ADDR ")])
+def test_a_first_host_without_an_address_is_told_at_once_with_what_its_launcher_heeds(monkeypatch, launch, cure):
+    for name in (*BY_TORCHRUN, *BY_SRUN, "GROUP_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(DeviceError, match="'no host' has no address"), joined(argparse.Namespace(processes=2, process_timeout=1)):
+    for name, word in {**launch, "MASTER_ADDR": "no host", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, word)
+    group = joined(argparse.Namespace(processes=2, process_timeout=1))
+    with pytest.raises(DeviceError, match="'no host' has no address") as told, group:
         pass
+    assert re.search(cure, told.value.hint) and ("MASTER_ADDR" in told.value.hint) == (launch is BY_SRUN)
 
 
 def test_signals_ask_to_stop_and_those_of_the_launcher_change_no_exit_status():
@@ -158,7 +165,7 @@ def work(processes, rank):
     got = processes.once(lambda: state)
     assert got["a"].equal(state["a"]) and got["list"][0].item() is True and got["list"][1:] == [2**80, "b"] and len(got["empty"]) == 0
     assert processes.gathered(float(rank)) == [0.0, 1.0]
-    assert processes.any(rank == 1) and not processes.any(False)
+    assert processes.any(rank == 1) and not processes.any(False) and processes.largest(3 * rank) == 3
     found = []
     for first in (0, 1):
         def fails():

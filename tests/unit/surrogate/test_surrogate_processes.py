@@ -113,6 +113,30 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(data, tmp_path):
     assert losses < SAME_LOSS and load_model(tmp_path / "alone.pt")[1]["processes"] == [1, 2]
 
 
+CLOCKS_THAT_DIFFER = f"""
+import os, sys
+from workflow_scripts.common import training
+from {PROGRAM.rpartition(".")[0]} import train_surrogate
+training.CHECKPOINT_SECONDS = -1.0 if os.environ["RANK"] == "1" else 1e9
+write = training.save_checkpoint
+def save_checkpoint(path, state):
+    print(state["epoch"], state["step"])
+    write(path, state)
+training.save_checkpoint = save_checkpoint
+train_surrogate.main(sys.argv[1:])
+"""
+
+
+def test_a_checkpoint_that_is_due_in_one_process_is_saved_by_all(data, tmp_path):
+    train_surrogate.main(words(data, tmp_path, epochs=2, name="one"))
+    with processes_of(2, ["-c", CLOCKS_THAT_DIFFER, *words(data, tmp_path, epochs=2, name="two")], tmp_path) as both:
+        (first, saved, told), (second, silent, _) = ends(both)
+    assert (first, second, silent) == (0, 0, ""), told
+    rows = [tuple(map(int, line.split())) for line in saved.splitlines()]
+    assert rows == sorted(rows) and {(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)} <= set(rows)
+    assert differences(tmp_path / "one.pt", tmp_path / "two.pt")[0] < SAME_LOSS
+
+
 def test_a_killed_process_ends_the_other_and_one_alone_goes_on(data, tmp_path):
     killed = words(data, tmp_path, epochs=12, name="killed")
     scratch = tmp_path / "scratch_killed" / "press_unet.pt"
