@@ -62,7 +62,7 @@ rule search_autoencoder:
         directory=f"results/{STUDY.settings.name}/scratch/search_autoencoder_{{case}}",
         version=stage_version("autoencoder"),
     shell:
-        "{params.python} -m workflow_scripts.autoencoder.search_autoencoder"
+        "exec {params.python} -m workflow_scripts.autoencoder.search_autoencoder"
         " --settings {input.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
         " --directory {params.directory} {params.workers} --output-trials {output.trials}"
         " --output-best {output.best} --output-importance {output.importance} 2> {log}"
@@ -93,8 +93,9 @@ rule train_autoencoder:
         runtime=1440,
         gpu=gpus(STUDY.settings.autoencoder.training.device),
         processes=1,
+        nodes=1,
     params:
-        trainer=lambda wildcards, resources: trainer(resources),
+        trainer=lambda wildcards, threads, resources: trainer(threads, resources),
         processes=lambda wildcards, resources: processes(resources),
         named=named_volumes,
         split=lambda wildcards: STUDY.case(wildcards.case).split,
@@ -102,7 +103,7 @@ rule train_autoencoder:
         directory=f"results/{STUDY.settings.name}/scratch/train_autoencoder_{{case}}_w{{window}}_s{{stride}}",
         version=stage_version("autoencoder"),
     shell:
-        "{params.trainer} -m workflow_scripts.autoencoder.train_autoencoder {params.processes}"
+        "exec {params.trainer} -m workflow_scripts.autoencoder.train_autoencoder {params.processes}"
         " --settings {input.settings} --mini-volumes {input.mini_volumes} --volumes {params.named:q}"
         " --split {params.split} {params.best} --checkpoint-directory {params.directory}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"

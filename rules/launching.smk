@@ -56,12 +56,20 @@ def search_workers(search, threads, resources):
     )
 
 
-def trainer(resources):
-    """Return how a training program is started: once, by torchrun on one node, or by the launcher of a profile on several."""
+def trainer(threads, resources):
+    """Return how a training program is started: once, by torchrun on one node, or by the srun of a profile on several.
+
+    ``threads`` are the cores of each task of srun, and of all of torchrun's processes together, which share them.
+    """
     if resources.get("mpi"):
-        return f"{resources.mpi} -n {resources.tasks} {python('torch', resources)}"
+        return f"{resources.mpi} -n {resources.tasks} --cpus-per-task={threads} {python('torch', resources)}"
     if resources.processes > 1:
-        return f"{python('torch', resources)} -m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
+        share = max(1, threads // resources.processes)
+        limits = " ".join(
+            f"{library}_NUM_THREADS={share}" for library in ("OMP", "MKL", "OPENBLAS")
+        )
+        torchrun = f"-m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
+        return f"env {limits} {python('torch', resources)} {torchrun}"
     return python("torch", resources)
 
 

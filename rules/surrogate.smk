@@ -64,7 +64,7 @@ rule search_surrogate:
         directory=f"results/{STUDY.settings.name}/scratch/search_surrogate",
         version=stage_version("surrogate"),
     shell:
-        "{params.python} -m workflow_scripts.surrogate.search_surrogate"
+        "exec {params.python} -m workflow_scripts.surrogate.search_surrogate"
         " --settings {input.settings} --split {input.split}"
         " --frames {input.frames} --directory {params.directory} {params.workers}"
         " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
@@ -91,14 +91,15 @@ rule train_surrogate:
         runtime=1440,
         gpu=gpus(SURROGATE.device),
         processes=1,
+        nodes=1,
     params:
-        trainer=lambda wildcards, resources: trainer(resources),
+        trainer=lambda wildcards, threads, resources: trainer(threads, resources),
         processes=lambda wildcards, resources: processes(resources),
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
         directory=f"results/{STUDY.settings.name}/scratch/train_surrogate_{{architecture}}",
         version=stage_version("surrogate"),
     shell:
-        "{params.trainer} -m workflow_scripts.surrogate.train_surrogate {params.processes}"
+        "exec {params.trainer} -m workflow_scripts.surrogate.train_surrogate {params.processes}"
         " --settings {input.settings} --architecture {wildcards.architecture} --split {input.split}"
         " --frames {input.frames} {params.best} --checkpoint-directory {params.directory}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"

@@ -75,14 +75,14 @@ def test_sites_and_several_gpus_reach_the_commands(study):
         *("search_surrogate:slurm_extra=--exclude=n7 --nice", "search_surrogate:gpu=1", "search_surrogate:constraint=ib&a100"),
     ]
     defaults = ("--default-resources", "slurm_partition=gpu", "slurm_account=mine")
+    threads = ("--cores", "8", "--set-threads", "train_surrogate=8", "train_autoencoder=3")  # a dry run has one core
     shown = commands(
-        snakemake(folder, *ON_SLURM, *option, "--dry-run", "--printshellcmds", *defaults, "--set-resources", *resources)
+        snakemake(folder, *ON_SLURM, *option, "--dry-run", "--printshellcmds", *defaults, *threads, "--set-resources", *resources)
     )
-    torchrun = (
-        "python -m workflow_scripts.common.torchrun --standalone --nproc-per-node 4 -m workflow_scripts.surrogate.train_surrogate"
-    )
-    assert shown["train_surrogate"].startswith(f"{torchrun} --processes 4 ")
-    srun = "srun --kill-on-bad-exit=1 -n 8 python -m workflow_scripts.autoencoder.train_autoencoder --processes 8 "
+    share = "OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2"
+    torchrun = f"exec env {share} python -m workflow_scripts.common.torchrun --standalone --nproc-per-node 4"
+    assert shown["train_surrogate"].startswith(f"{torchrun} -m workflow_scripts.surrogate.train_surrogate --processes 4 ")
+    srun = "exec srun --kill-on-bad-exit=1 -n 8 --cpus-per-task=3 python -m workflow_scripts.autoencoder.train_autoencoder --processes 8 "
     assert shown["train_autoencoder"].startswith(srun)
     for word in ("--partition=gpu", "--account=mine", "--gpus=1", "--gpu-type=a100", "--max-running=3"):
         assert f" {word} " in shown["search_surrogate"]
