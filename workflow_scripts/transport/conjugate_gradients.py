@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.errors import ConvergenceError
+from .direct import is_small, solve_directly
 from .kernels import kernels
 from .multigrid import System
 from .volume import Problem
@@ -40,7 +41,7 @@ class Solution:
     tolerance
         Largest relative error of D_eff.
     max_iterations
-        Iterations after which ConvergenceError is raised.
+        Iterations after which a small volume is solved directly, and a larger one ends in ConvergenceError.
     lower_bound
         Tells a proven lower bound of D_eff / D_0; asked only for a ConvergenceError.
     keep_phases
@@ -58,7 +59,8 @@ class Solution:
     ) -> None:
         self.problem, self.tolerance, self.max_iterations, self.lower_bound = problem, tolerance, max_iterations, lower_bound
         self.system = system = System(problem.phases, problem.conductances, problem.blocks)
-        if not keep_phases:
+        self.is_small = is_small(problem.n_connected, problem.blocks.extents)
+        if not keep_phases and not self.is_small:
             problem.phases = np.empty((0, 0, 0), np.uint8)
         if math.prod(system.shape) >= LARGE:
             kernels().memory_trim()
@@ -149,10 +151,28 @@ class Solution:
             stalled = stalled + 1 if error > 0.5 * before else 0
             before = min(error, before)
             if self.iterations >= self.max_iterations or stalled > 3 or not 0 <= error < math.inf:
-                self._give_up()
+                if not (self.is_small and self._solve_directly()):
+                    self._give_up()
+                return
             if error <= self.tolerance:
                 target *= 0.1
             self._iterate(gamma, target)
+
+    def _solve_directly(self) -> bool:
+        """Set the concentrations by a direct solution, and return whether they satisfy the tolerance."""
+        system, solved = self.system, 1.0
+        try:
+            inner, error = solve_directly(self.problem.phases, self.problem.conductances, self.problem.blocks)
+        except (RuntimeError, MemoryError):
+            solved = 0.0
+        if system.blocks.total(solved)[0] < system.blocks.size:
+            return False
+        for entries, place in system.matching(self.c, 1, np.pad(inner, 1)):
+            entries[...] = place
+        self._plates(self.c)
+        self._assess()
+        self.error_estimate = SAFETY * error + ROUNDING
+        return self.error_estimate <= self.tolerance and self.flux_spread <= BALANCE * math.sqrt(self.tolerance)
 
     def _give_up(self) -> None:
         to = self.problem.to_diffusivity

@@ -61,8 +61,9 @@ class Field:
         """
         system, problem = solution.system, solution.problem
         c = np.full([n + 2 for n in system.shape], np.nan)
-        _merge(c, system.boxed(solution.even()), 0)
-        _merge(c, system.boxed(solution.c), 1)
+        for colour, vector in enumerate((solution.even(), solution.c)):
+            for entries, place in system.matching(vector, colour, c):
+                place[...] = entries
         d = np.zeros(c.shape)
         d[1:-1, 1:-1, 1:-1] = diffusivities[problem.phases]
         for axis in (1, 2):
@@ -92,17 +93,6 @@ class Field:
 def _within(blocks: Blocks, shape: tuple[int, int, int]) -> tuple[slice, ...]:
     """Return the part of this block that lies in the file, not in its repetition."""
     return tuple(slice(0, max(0, min(stop, n) - start)) for start, stop, n in zip(blocks.start, blocks.stop, shape, strict=True))
-
-
-def _merge(whole: NDArray, boxed: NDArray, colour: int) -> None:
-    """Write the entries of one colour, ghosts included, to their places in a padded array (z, y, x)."""
-    for z in (0, 1):
-        for y in (0, 1):
-            first = (z + y + colour + 1) % 2  # the first padded column of this colour in rows of these parities
-            target = whole[z::2, y::2, first::2]
-            # entry -1 of a row stands at column 0 or -1, entry 0 at 2 or 1
-            source = boxed[z::2, y::2, first:]
-            target[...] = source[..., : target.shape[2]]
 
 
 def _flux_along(c: NDArray, d: NDArray, axis: int, plates: tuple[bool, bool]) -> NDArray:

@@ -1,7 +1,7 @@
 """The linear system of one volume: face conductances on the finest level, aggregates below, and their symmetric cycle."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -110,6 +110,16 @@ class System:
         """Return a vector of one colour as an array (z, y, entry of a row), with ghosts; own entries are 1 to half."""
         nz, ny, _ = self.shape
         return vector[7 : 7 + (nz + 2) * (ny + 2) * self.row].reshape(nz + 2, ny + 2, self.row)
+
+    def matching(self, vector: NDArray, colour: int, whole: NDArray) -> Iterator[tuple[NDArray, NDArray]]:
+        """Pair the entries of a vector of one colour, ghosts included, with their places in a padded array (z, y, x), as views."""
+        boxed = self.boxed(vector)
+        for z in (0, 1):
+            for y in (0, 1):
+                first = (z + y + colour + 1) % 2  # the first padded column of this colour in rows of these parities
+                place = whole[z::2, y::2, first::2]
+                # entry -1 of a row stands at column 0 or -1, entry 0 at 2 or 1
+                yield boxed[z::2, y::2, first:][..., : place.shape[2]], place
 
     def clear_ghosts(self) -> None:
         """Set the ghosts of z to 0; its own entries are all written by the cycle."""

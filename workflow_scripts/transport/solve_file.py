@@ -77,7 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--sides", choices=SIDES, default="no-flux", help="sides of the lateral axes")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest estimated relative error of D_eff (no unit)")
-    parser.add_argument("--max-iterations", type=int, default=500, help="iterations after which a solve is an error")
+    parser.add_argument(
+        "--max-iterations",
+        type=int,
+        default=500,
+        help="iterations after which a small volume is solved directly, and a larger one is an error",
+    )
     parser.add_argument("--output", default=None, help="record (JSON); standard output if left out")
     parser.add_argument(
         "--fields", default=None, help="concentration, local flux and profile per axis (.zarr.zip), for napari and ParaView"

@@ -127,7 +127,7 @@ def tortuosity(
     tolerance
         Largest relative error of D_eff that is accepted (estimated, see docs/transport.md).
     max_iterations
-        Iterations after which ConvergenceError is raised.
+        Iterations after which ConvergenceError is raised; a small volume is solved directly then.
     communicator
         An mpi4py communicator whose ranks all call this function with the same arguments; None for one rank.
 
