@@ -67,10 +67,22 @@ def read_text(path: str | os.PathLike, what: str = "file") -> str:
         ) from error
 
 
+def knows_locks(path: Path) -> bool:
+    """Say whether the file system of a file knows flock."""
+    with open(path, encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
 def lock_folder(folder: str | os.PathLike, token: str = "") -> IO[str]:
     """Lock a folder against other processes; the lock ends when the returned file is closed or the process ends, however it ends.
 
-    The file tells the holder in its first line and ``token`` in its second one.
+    The file tells the holder in its first line and ``token`` in its second one; tokens of killed holders are kept below.
 
     Raises InputFileError when another process holds the lock; warns where the file system knows no locks.
     """
@@ -89,7 +101,9 @@ def lock_folder(folder: str | os.PathLike, token: str = "") -> IO[str]:
         ) from error
     except OSError as error:
         warnings.warn(f"{str(folder)!r} cannot be locked ({error.strerror}); start no second run in it", stacklevel=2)
+    held.seek(0)
+    tokens = [token, *filter(None, held.read().splitlines()[1:])]
     held.truncate(0)
-    held.write(f"process {os.getpid()} on {socket.gethostname()}\n" + (f"{token}\n" if token else ""))
+    held.write("\n".join([f"process {os.getpid()} on {socket.gethostname()}", *tokens, ""]))
     held.flush()
     return held

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import CalandriaError, DeviceError, InputFileError
-from .files import lock_folder
+from .files import knows_locks, lock_folder
 
 TOKEN = "CALANDRIA_RUN"
 LIFE_SECONDS = 10.0
-OTHER_MACHINE_SECONDS = 45.0
-"""A lock that names another machine is watched for so long: file systems that do not pass flock on would grant it twice."""
+WATCH_SECONDS = 45.0
+"""A lock that flock does not guard is watched for so long: that of another machine, and any where the file system has no flock."""
 PROGRAMS_SECONDS = 60.0
 QUEUE_SECONDS = 5.0
 QUEUE_PATIENCE_SECONDS = 600.0
@@ -68,27 +68,26 @@ class Run:
             SLURM does not answer.
         """
         path, token = Path(self.folder) / ".lock", uuid.uuid4().hex
-        _watch_other_machine(path)
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        _watch_unlocked(path)
         self._lock = lock_folder(self.folder, token)
         self.started = os.fstat(self._lock.fileno()).st_mtime
         os.environ[TOKEN] = token
-        atexit.register(self.end)
         threading.Thread(target=_show_life, args=(self._lock,), daemon=True).start()
         try:
-            for killed in before.splitlines()[1:]:
+            for killed in path.read_text(encoding="utf-8").splitlines()[2:]:
                 _await_programs(killed)
-        except InputFileError:
-            self.end(before)
+        except BaseException:  # Ctrl-C, too: the file tells the next run whom to wait for
+            self._lock.close()
+            self._lock = None
             raise
+        atexit.register(self.end)
         if slurm or shutil.which("squeue"):
             end_older_jobs(folder_word(self.folder), must_answer=slurm)
 
-    def end(self, words: str = "") -> None:
+    def end(self) -> None:
         """Give the folder back; the empty file tells that nobody was killed."""
         if self._lock is not None:
             self._lock.truncate(0)
-            self._lock.write(words)
             self._lock.close()
             self._lock = None
 
@@ -159,23 +158,23 @@ def check_token(folder: str | os.PathLike) -> None:
     """Raise InputFileError in a job whose run is not the one that holds the study's folder."""
     token = os.environ.get(TOKEN)
     path = Path(folder) / ".lock"
-    if token is not None and token not in (path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []):
+    if token is not None and token not in (path.read_text(encoding="utf-8").splitlines()[1:2] if path.exists() else []):
         raise InputFileError(
             f"this job belongs to a run of {str(folder)!r} that has ended; it writes nothing",
             hint="give the command of the run again; it submits what is missing",
         )
 
 
-def _watch_other_machine(path: Path) -> None:
-    """Raise InputFileError when a run on another machine shows life; flock may not reach across machines."""
+def _watch_unlocked(path: Path) -> None:
+    """Raise InputFileError when a run shows life that flock may not exclude: it is on another machine, or there is no flock."""
     try:
         holder = path.read_text(encoding="utf-8").partition("\n")[0]
         seen = path.stat().st_mtime_ns
     except FileNotFoundError:
         return
-    if not holder or holder.endswith(f" on {socket.gethostname()}"):
+    if not holder or (holder.endswith(f" on {socket.gethostname()}") and knows_locks(path)):
         return
-    deadline = time.monotonic() + OTHER_MACHINE_SECONDS
+    deadline = time.monotonic() + WATCH_SECONDS
     while time.monotonic() < deadline:
         time.sleep(min(1.0, LIFE_SECONDS))
         with contextlib.suppress(FileNotFoundError):
@@ -189,7 +188,7 @@ def _watch_other_machine(path: Path) -> None:
 def _await_programs(token: str) -> None:
     """Wait for programs of a killed run on this machine, which end by themselves; raises InputFileError where they do not.
 
-    Workers of SLURM arrays are none of them: they belong to their search, which goes on.
+    Those in other SLURM jobs than our own are none of them: workers of arrays belong to their search, which goes on.
     """
     deadline = time.monotonic() + PROGRAMS_SECONDS
     while left := [pid for pid in _processes() if _belongs(pid, token)]:
@@ -210,14 +209,15 @@ def _belongs(pid: int, token: str) -> bool:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return f"{TOKEN}={token}".encode() in variables and not any(word.startswith(b"SLURM_JOB_ID=") for word in variables)
+    jobs = [os.fsdecode(word).partition("=")[2] for word in variables if word.startswith(b"SLURM_JOB_ID=")]
+    return f"{TOKEN}={token}".encode() in variables and jobs in ([], [os.environ.get("SLURM_JOB_ID")])
 
 
 def _show_life(lock: IO[str]) -> None:
     while not lock.closed:
+        time.sleep(LIFE_SECONDS)
         with contextlib.suppress(OSError, ValueError):
             os.utime(lock.fileno())
-        time.sleep(LIFE_SECONDS)
 
 
 def end_older_jobs(word: str, *, must_answer: bool) -> None:

@@ -1,18 +1,20 @@
 """A run takes its study over: locks, tokens, and SLURM jobs of an earlier run, asked from programs that the test puts in place."""
 
+import errno
 import inspect
 import os
 import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 import snakemake.api
 from snakemake_executor_plugin_slurm import ExecutorSettings
 
 from tests.helpers.locks import alive
-from workflow_scripts.common import runs
+from workflow_scripts.common import files, runs
 from workflow_scripts.common.errors import DeviceError, InputFileError
 from workflow_scripts.common.runs import Run, check_token, end_older_jobs, folder_word, guard_runs, require_slurm
 
@@ -24,7 +26,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.delenv(runs.TOKEN, raising=False)
     for name in ("QUEUE_SECONDS", "LIFE_SECONDS"):
         monkeypatch.setattr(runs, name, 0.02)
-    monkeypatch.setattr(runs, "OTHER_MACHINE_SECONDS", 0.3)
+    monkeypatch.setattr(runs, "WATCH_SECONDS", 0.3)
     monkeypatch.setattr(runs, "QUEUE_PATIENCE_SECONDS", 0.1)
     (tmp_path / "programs").mkdir()
     (tmp_path / "study").mkdir()
@@ -61,6 +63,9 @@ def test_a_job_of_another_run_is_refused(study, monkeypatch, present):
         (study / ".lock").write_text(present)
     with pytest.raises(InputFileError, match=r"belongs to a run of .* that has ended"):
         check_token(study)
+    (study / ".lock").write_text("process 1 on a\nanother\nmine\n")  # killed, and its programs are awaited
+    with pytest.raises(InputFileError, match="it writes nothing"):
+        check_token(study)
     (study / ".lock").write_text("process 1 on a\nmine\n")
     check_token(study)
 
@@ -76,10 +81,55 @@ def test_a_lock_of_another_machine_is_kept_while_it_shows_life(study):
     assert lock_lines(study)[0].startswith(f"process {os.getpid()} on ")
 
 
+def test_a_lock_of_this_machine_is_watched_where_the_file_system_has_no_locks(study, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    first = Run(str(study))
+    with pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\)"):
+        first.take_over(slurm=False)
+    with pytest.raises(InputFileError, match=f"is being worked on by process {os.getpid()} on "):
+        Run(str(study)).take_over(slurm=False)
+    first._lock.close()  # as when it is killed
+    first._lock = None
+    with pytest.warns(UserWarning):
+        Run(str(study)).take_over(slurm=False)
+    assert lock_lines(study)[1:] == [os.environ[runs.TOKEN], ANY]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_run_that_is_stopped_while_it_waits_leaves_word_of_the_killed_ones(study, monkeypatch, end):
+    """Killed by -9 it leaves the same: what stands in the file while it waits."""
+    (study / ".lock").write_text(f"process 7 on {runs.socket.gethostname()}\nold\n")
+    monkeypatch.setattr(runs, "LIFE_SECONDS", 60.0)  # a sign of life under way would keep a lock that is given back
+    waited = []
+
+    def stopped(token):
+        waited.append((token, lock_lines(study)))
+        raise end
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_await_programs", stopped)
+        with pytest.raises(end):
+            Run(str(study)).take_over(slurm=False)
+    second = os.environ[runs.TOKEN]
+    assert waited == [("old", lock_lines(study))] and lock_lines(study)[1:] == [second, "old"]
+    awaited = []
+    monkeypatch.setattr(runs, "_await_programs", awaited.append)
+    run = Run(str(study))
+    run.take_over(slurm=False)
+    assert awaited == [second, "old"] and lock_lines(study)[1:] == [os.environ[runs.TOKEN], second, "old"]
+    run.end()
+    Run(str(study)).take_over(slurm=False)
+    assert awaited == [second, "old"]
+
+
 def test_programs_of_a_killed_run_are_awaited_but_not_workers_of_arrays(study, monkeypatch):
     (study / ".lock").write_text(f"process 7 on {runs.socket.gethostname()}\nold\n")
     code = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]
     environments = {runs.TOKEN: "old"}, {runs.TOKEN: "old", "SLURM_JOB_ID": "3"}, {runs.TOKEN: "other"}
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     started = [subprocess.Popen(code, env=variables, stdout=subprocess.PIPE) for variables in environments]
     try:
         for program in started:
@@ -88,7 +138,11 @@ def test_programs_of_a_killed_run_are_awaited_but_not_workers_of_arrays(study, m
         run = Run(str(study))
         with pytest.raises(InputFileError, match=f"programs of a killed run .* at work: processes {started[0].pid}\n"):
             run.take_over(slurm=False)
-        assert lock_lines(study)[1:] == ["old"], "they are known to the next run, too"
+        assert lock_lines(study)[2:] == ["old"], "they are known to the next run, too"
+        monkeypatch.setenv("SLURM_JOB_ID", "3")  # all of it is in one allocation
+        with pytest.raises(InputFileError, match=rf"at work: processes .*\b{started[1].pid}\b"):
+            run.take_over(slurm=False)
+        monkeypatch.delenv("SLURM_JOB_ID")
         started[0].kill()
         started[0].wait()
         run.take_over(slurm=False)
