@@ -30,6 +30,21 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+def working_device(name: str) -> torch.device:
+    """Return the device as :func:`select_device` does, once it has computed something; raises DeviceError where it does not."""
+    device = select_device(name)
+    try:
+        torch.ones(2, device=device).sum().item()
+    except torch.cuda.OutOfMemoryError:  # it answers
+        pass
+    except Exception as error:  # drivers raise errors of several kinds
+        raise DeviceError(
+            f"device {name!r} does not compute: {type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            hint="look at it by nvidia-smi; keep jobs off its node until it is mended (sbatch --exclude)",
+        ) from error
+    return device
+
+
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     """Return the context of a forward pass: bfloat16 for ``precision="amp"`` on GPUs that compute in it, else float32.
 

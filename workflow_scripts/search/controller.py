@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ..common.errors import CalandriaError
+from ..common.errors import CalandriaError, SettingsError
 from ..common.processes import workflow_has_ended
 from ..common.progress import progress
 from .launch import Launch, Launcher, local_processes
@@ -28,6 +28,8 @@ __all__ = ["SearchDefinition", "run_search"]
 
 WATCH_SECONDS = 0.3
 DEATHS_PER_WORKER = 6
+MANY_ROUNDS = 3
+MOST_WORKERS = 1024  # of the setting
 MAX_PAUSE_SECONDS = 600.0
 CONTROLLER_STALE_SECONDS = 60.0
 CONTROLLER_BEAT_SECONDS = 5.0
@@ -35,6 +37,8 @@ CONTROLLER_PATIENCE_SECONDS = STOP_SECONDS + 8.0  # a controller that was told t
 DATABASE_PATIENCE_SECONDS = 300.0
 ROOM_BYTES = 65_536
 WRONG_INPUT = 2
+WRONG_INPUT_SECONDS = 30.0
+"""Pause after a worker gave up: longer than its companions take to give up as well, if what is wrong is wrong for all."""
 
 log = logging.getLogger(__name__)
 
@@ -75,27 +79,32 @@ def run_search(
     ------
     SearchError
         If another controller is at work there, if workers die again and again, or if no trial completed.
+    SettingsError
+        If the study's trials are recorded elsewhere than the settings say now.
     StudyFailingError
         If most trials fail.
     """
     folder = StudyFolder(directory)
-    definition = definition.identified()
+    asked = definition.identified()
+    present = min(workers, asked.search.n_trials, MOST_WORKERS)  # as workers read it; results tell what was asked for
+    definition = replace(asked, search=asked.search.model_copy(update={"workers": present}))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.directory.mkdir(parents=True, exist_ok=True)
     lock = folder.controller_lock(CONTROLLER_STALE_SECONDS)
     _acquire(lock, folder)
     try:
         with _kept(lock) as is_lost:
+            _check_storage(folder, definition)
             folder.write_definition(definition)
             study = folder.open_study(definition)
             budget = budget_of(definition, grid_of(definition))
             if study.user_attrs.get("budget") != budget:
                 study.set_user_attr("budget", budget)  # a grid's size is known to whoever can import the objective only
-            launcher = launch(folder, definition)
-            if _is_done(study.get_trials(deepcopy=False), budget):
-                launcher.stop(done=True)
-            else:
-                with _stop_signals() as stop:
+            with _stop_signals() as stop:  # before the launcher finds an array that is at work
+                launcher = launch(folder, definition)
+                if _is_done(study.get_trials(deepcopy=False), budget):
+                    launcher.stop(done=True)
+                else:
                     _watch(folder, study, definition, budget, launcher, min(workers, budget), is_lost, stop)
         _check_failures(study.get_trials(deepcopy=False), definition)
         if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
@@ -103,7 +112,7 @@ def run_search(
                 f"no trial of study {definition.study_name!r} completed",
                 hint="raise n_trials or n_warmup_steps, or look into trial reasons in the study's logs",
             )
-        write_summary(study, definition, trials_path=trials_path, best_path=best_path, importance_path=importance_path)
+        write_summary(study, asked, trials_path=trials_path, best_path=best_path, importance_path=importance_path)
     except DATABASE_ERRORS as error:
         raise SearchError(
             f"the database of trials fails: {str(error)[:300]}",
@@ -151,12 +160,26 @@ def _kept(lock: OwnedLock) -> Iterator[threading.Event]:
         thread.join()
 
 
+def _check_storage(folder: StudyFolder, definition: SearchDefinition) -> None:
+    """Raise SettingsError where a changed storage would begin the same study anew, beside its leases and checkpoints."""
+    try:
+        former = folder.read_definition()
+    except CalandriaError:
+        return
+    places = [storage or str(folder.journal_path) for storage in (former.search.storage, definition.search.storage)]
+    if former.study_name == definition.study_name and places[0] != places[1]:
+        raise SettingsError(
+            f"trials of study {definition.study_name!r} are recorded in {places[0]!r}, and `storage` now means {places[1]!r}",
+            hint=f"restore `storage`; or, if the trials are there as well (optuna.copy_study), delete {folder.definition_path}",
+        )
+
+
 def _is_done(trials: Sequence[FrozenTrial], budget: int) -> bool:
     return len(trials) >= budget and all(trial.state.is_finished() for trial in trials)
 
 
 def _check_failures(trials: Sequence[FrozenTrial], definition: SearchDefinition) -> None:
-    if reason := failing_reason(trials, definition.search.max_failed_fraction):
+    if reason := failing_reason(trials, definition.search):
         raise StudyFailingError(
             f"study {definition.study_name!r} stops early: {reason}",
             hint="mend the cause (the workers' logs hold the traceback), delete the study's folder, and start it again",
@@ -202,9 +225,9 @@ def _watch(
 
     No worker is left then, except those of a cluster when our workflow was killed or another controller has taken over.
     """
-    deaths, rounds, resume, first, seen = 0, 0, 0.0, None, -1
+    seen, is_done, silent_since = -1, False, None
     line = progress(iter(()), f"search {definition.name}", total=budget, unit="trial")
-    is_done, trials, silent_since = False, [], None
+    crew = _Crew(folder, definition, launcher, workers)
     try:
         while True:
             try:
@@ -213,43 +236,19 @@ def _watch(
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > DATABASE_PATIENCE_SECONDS:
                     raise
-            done = sum(trial.state.is_finished() for trial in trials)
-            advance = done + sum(len(trial.intermediate_values) for trial in trials)
-            if first is None:
-                line.initial = line.n = done
-                first = advance
-            if advance > seen:
-                seen, deaths, rounds = advance, 0, 0
-            line.n = done
-            line.set_postfix_str(_told(trials, definition.direction), refresh=True)
-            if is_done := _is_done(trials, budget):
-                return
-            _check_failures(trials, definition)
-            states = launcher.states()
-            alive = sum(status is None for status in states.values())
-            died = {name: status for name, status in states.items() if status not in (None, EXIT_DONE, EXIT_STOPPED)}
-            deaths += len(died)
-            for name, status in died.items():
-                _check_room(folder)
-                if status == WRONG_INPUT and (advance == first or not alive):
-                    raise SearchError(
-                        f"worker {name} gave up: {launcher.last_words(name)}", hint="mend that and start the same command again"
-                    )
-                if deaths > DEATHS_PER_WORKER * workers:
-                    raise SearchError(
-                        f"workers died {deaths} times without any progress, the last one ({name}) with status {status}: "
-                        f"{launcher.last_words(name)}",
-                        hint="look into the workers' logs in the study's folder; memory may be short",
-                    )
-                log.warning("search: worker %s ended with status %s: %s", name, status, launcher.last_words(name))
-            if died:
-                resume = time.monotonic() + min(launcher.retry_seconds * 2**rounds, MAX_PAUSE_SECONDS)
-                rounds += 1
-            for name in [name for name, status in states.items() if status is not None]:
-                launcher.forget(name)
-            missing = min(workers, budget - done) - alive
-            if missing > 0 and time.monotonic() >= resume:
-                launcher.start(missing)
+            if silent_since is None:
+                done = sum(trial.state.is_finished() for trial in trials)
+                advance = done + sum(len(trial.intermediate_values) for trial in trials)
+                if seen < 0:
+                    line.initial = done
+                if advance > seen:
+                    seen = advance
+                    crew.note_progress()
+                line.n = done
+                line.set_postfix_str(_told(trials, definition.direction), refresh=True)
+                if is_done := _is_done(trials, budget):
+                    return
+                _check_failures(trials, definition)
             if stop:
                 raise KeyboardInterrupt if stop[0].number == signal.SIGINT else SystemExit(128 + stop[0].number)
             if is_lost.is_set():
@@ -257,6 +256,8 @@ def _watch(
                     f"another controller has taken over the search in {str(folder.directory)!r}",
                     hint="this one was suspended for too long; leave the search to the other one",
                 )
+            if silent_since is None:  # who ended meanwhile may have ended for want of the database, and others would as well
+                crew.tend(trials, budget)
             time.sleep(WATCH_SECONDS)
     finally:
         if is_lost.is_set() or (stop and stop[0].is_orphan and not is_done):
@@ -264,6 +265,76 @@ def _watch(
         else:
             launcher.stop(done=is_done)
         line.close()
+
+
+class _Crew:
+    """The workers of a search: those that end too early are replaced, until that has proved useless.
+
+    Parameters
+    ----------
+    folder, definition
+        The study.
+    launcher
+        Starts workers.
+    workers
+        How many there shall be.
+    """
+
+    def __init__(self, folder: StudyFolder, definition: SearchDefinition, launcher: Launcher, workers: int) -> None:
+        self._folder, self._definition, self._launcher, self._workers = folder, definition, launcher, workers
+        self._most_deaths = max(DEATHS_PER_WORKER * workers, definition.search.max_attempts + 1)
+        self._leases: dict[int, OwnedLock] = {}
+        self._resume = 0.0
+        self.note_progress()
+
+    def note_progress(self) -> None:
+        """Forget deaths: trials advance all the same."""
+        self._deaths = self._wrong = self._rounds = 0
+
+    def tend(self, trials: Sequence[FrozenTrial], budget: int) -> None:
+        """Look after the workers; raises SearchError where they end again and again."""
+        states = self._launcher.states()
+        alive = sum(status is None for status in states.values())
+        died = {name: status for name, status in states.items() if status not in (None, EXIT_DONE, EXIT_STOPPED)}
+        wrong = sum(status == WRONG_INPUT for status in died.values())
+        self._deaths += len(died)
+        self._wrong += wrong
+        for name, status in died.items():
+            _check_room(self._folder)
+            words = self._launcher.last_words(name)
+            # a bad node alone is no reason while others are at work or about to begin
+            is_wrong_for_all = wrong and self._wrong == self._deaths and (not alive or self._rounds + 1 >= MANY_ROUNDS)
+            if is_wrong_for_all and not self._at_work(trials):
+                raise SearchError(f"worker {name} gave up: {words}", hint="mend that and start the same command again")
+            if self._deaths > self._most_deaths:
+                raise SearchError(
+                    f"workers died {self._deaths} times without any progress, the last one ({name}) with status {status}: {words}",
+                    hint="look into the workers' logs in the study's folder; memory may be short",
+                )
+            log.warning("search: worker %s ended with status %s: %s", name, status, words)
+        if died:
+            pause = max(self._launcher.retry_seconds, WRONG_INPUT_SECONDS if wrong else 0.0)
+            self._resume = time.monotonic() + min(pause * 2**self._rounds, MAX_PAUSE_SECONDS)
+            self._rounds += 1
+        for name in [name for name, status in states.items() if status is not None]:
+            self._launcher.forget(name)
+        missing = min(self._workers, budget - sum(trial.state.is_finished() for trial in trials)) - alive
+        if missing > 0 and time.monotonic() >= self._resume:
+            free = budget - len(trials)
+            if free < missing:  # what others hold, perhaps workers that joined by hand, gives ours nothing to do
+                free += sum(not trial.state.is_finished() for trial in trials) - self._at_work(trials)
+            if free > 0:
+                self._launcher.start(min(missing, free))
+            else:
+                self._resume = time.monotonic() + self._launcher.retry_seconds
+
+    def _at_work(self, trials: Sequence[FrozenTrial]) -> int:
+        """Return how many trials have a worker that certainly lives."""
+        running = {trial.number for trial in trials if not trial.state.is_finished()}
+        for number in running - set(self._leases):
+            self._leases[number] = self._folder.lease(self._definition.study_name, number, self._definition.search.lease_seconds)
+        self._leases = {number: self._leases[number] for number in running}
+        return sum(lease.is_held() and lease.shows_life() for lease in self._leases.values())
 
 
 def _check_room(folder: StudyFolder) -> None:

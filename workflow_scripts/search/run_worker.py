@@ -11,8 +11,8 @@ import optuna
 from ..common.cli import program, run
 from .objective import StopRequested
 from .presence import Presence
-from .study import DATABASE_ERRORS, StudyFolder
-from .worker import EXIT_FAILING, EXIT_NO_DATABASE, EXIT_STOPPED, StudyFailingError, Worker, default_name, set_threads
+from .study import DATABASE_ERRORS, JournalError, StudyFolder
+from .worker import EXIT_FAILING, EXIT_NO_ANSWER, EXIT_STOPPED, StudyFailingError, Worker, default_name, may_pass, set_threads
 
 log = logging.getLogger("workflow_scripts.search")
 
@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Join the study of a folder."""
     parser = program(
         "Join a running or interrupted study, given only its folder.\n\n"
-        "Exit status: 0 the study is done; 1 the database of trials fails; 2 wrong input or device; 3 most trials fail;\n"
+        "Exit status: 0 the study is done; 1 the database of trials or the file system does not answer; 2 wrong input or device;\n"
+        "3 most trials fail, in the study or on this machine only;\n"
         "75 stopped by SIGTERM or SIGINT (within seconds; the trial at hand is left for another worker, which resumes it from its checkpoint)."
     )
     parser.add_argument("--directory", type=Path, required=True, help="the study's folder, which holds search.json")
@@ -60,7 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise SystemExit(EXIT_FAILING) from error
         except DATABASE_ERRORS as error:
             log.error("%s leaves: the database of trials fails: %s", name, " ".join(str(error).split())[:300])
-            raise SystemExit(EXIT_NO_DATABASE) from error
+            raise SystemExit(EXIT_NO_ANSWER) from error
+        except JournalError as error:
+            if not may_pass(error):
+                raise
+            log.error("%s leaves: %s", name, error.message)
+            raise SystemExit(EXIT_NO_ANSWER) from error
     log.info("%s: the study is done", name)
 
 

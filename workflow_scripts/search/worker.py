@@ -11,27 +11,33 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
-from ..common.errors import CalandriaError, DeviceError
+from ..common.errors import CalandriaError, DeviceError, InputFileError
 from ..common.seeds import derived_seed
 from .locks import OwnedLock
 from .objective import Objective, StopRequested, TrialContext, load_objective
 from .presence import Presence
 from .sampling import grid_points, is_finite, make_sampler
+from .settings import SearchSettings
 from .study import DATABASE_ERRORS, JournalError, SearchDefinition, StudyFolder, written_together
 
-EXIT_DONE, EXIT_NO_DATABASE, EXIT_FAILING, EXIT_STOPPED = 0, 1, 3, 75
+EXIT_DONE, EXIT_NO_ANSWER, EXIT_FAILING, EXIT_STOPPED = 0, 1, 3, 75
 IDLE_SECONDS = (0.1, 2.0)
 LOOK_SECONDS = 5.0
 """While there are new trials, abandoned ones and a raised budget are looked for so often: each look asks for every running trial."""
 
 MIN_FAILED = 3
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_ANSWER = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.ETIMEDOUT}
+"""What a disk gives that is full, and a file system that is away."""
+
 log = logging.getLogger(__name__)
 
 
 class StudyFailingError(CalandriaError):
-    """Most trials of a study fail, so that more of them would tell nothing."""
+    """Most trials of a study, or of one machine or worker, fail, so that more of them would tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,28 @@ def budget_of(definition: SearchDefinition, grid: Sequence[Mapping[str, Any]] | 
     return min(definition.search.n_trials, len(grid)) if grid is not None else definition.search.n_trials
 
 
-def failing_reason(trials: Sequence[FrozenTrial], max_failed_fraction: float) -> str:
-    """Return why a study should stop early, or an empty text."""
+def failing_reason(trials: Sequence[FrozenTrial], search: SearchSettings) -> str:
+    """Return why a study should stop early, or an empty text; failures of one place alone tell of that place, not of the study."""
+    reason = _failed_too_often(trials, search.max_failed_fraction)
+    return "" if reason and suspected_place(trials, search) else reason
+
+
+def places(trials: Sequence[FrozenTrial]) -> dict[int, str]:
+    """Return where trials ran, by number: the machine, or the worker as long as only one machine has taken part."""
+    work = {trial.number: trial.user_attrs["work"] for trial in trials if "work" in trial.user_attrs}
+    key = "machine" if len({record.get("machine") for record in work.values()}) > 1 else "worker"
+    return {number: str(record.get(key)) for number, record in work.items()}
+
+
+def suspected_place(trials: Sequence[FrozenTrial], search: SearchSettings) -> str | None:
+    """Return the only place at which trials failed, where others take part or are to; None otherwise."""
+    numbers = [trial.number for trial in trials if trial.state == TrialState.FAIL]
+    found = places(trials) if numbers else {}
+    failed = {found.get(number) for number in numbers}
+    return failed.pop() if len(failed) == 1 and (search.workers > 1 or len(set(found.values())) > 1) else None
+
+
+def _failed_too_often(trials: Sequence[FrozenTrial], max_failed_fraction: float) -> str:
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     n_finished = sum(trial.state.is_finished() for trial in trials)
     if len(failed) < MIN_FAILED or len(failed) <= max_failed_fraction * n_finished:
@@ -95,10 +121,8 @@ class Worker:
         self.definition = folder.read_definition()
         self.search = self.definition.search
         self.device = device or self.definition.device
-        if self.device != "cpu":
-            from ..common.training import select_device  # imports torch, which a search itself does not need
-
-            select_device(self.device)
+        self.machine = os.uname().nodename
+        self._check_machine()
         self.objective = load_objective(self.definition.objective)
         self.grid = grid_of(self.definition, self.objective)
         self.study = folder.open_study(self.definition)
@@ -107,7 +131,10 @@ class Worker:
         self._budget, self._look_again, self._others_live = 0, 0.0, False
 
     def work(self) -> None:
-        """Run trials until the study is done; raises StopRequested, StudyFailingError, DeviceError or JournalError."""
+        """Run trials until the study is done.
+
+        Raises StopRequested, StudyFailingError, JournalError, or what this machine lacks: DeviceError, InputFileError.
+        """
         pause = IDLE_SECONDS[0]
         while True:
             self._check_stop()
@@ -130,6 +157,35 @@ class Worker:
         if self.presence.stop.is_set():
             raise StopRequested(self.presence.reason)
 
+    def _check_machine(self) -> None:
+        """Raise DeviceError or InputFileError if no trial can succeed here: the device does not compute, or the data are not seen."""
+        if self.device != "cpu":
+            from ..common.devices import working_device  # imports torch, which a search itself does not need
+
+            working_device(self.device)
+        for path in [path for paths in self.definition.data.values() for path in paths]:
+            try:
+                with open(path, "rb") as stream:
+                    stream.read(1)
+            except OSError as error:
+                raise InputFileError(
+                    f"input file {path!r} of the search cannot be read on {self.machine}: {error.strerror}",
+                    hint="check that the file is there, and that this machine sees its file system",
+                ) from error
+
+    def _leave_if_suspected(self, trials: Sequence[FrozenTrial]) -> None:
+        """Raise StudyFailingError if trials fail nowhere but here, and here most of them do."""
+        place = suspected_place(trials, self.search)
+        if place not in (self.name, self.machine):
+            return
+        found = places(trials)
+        here = [trial for trial in trials if found.get(trial.number) == place]
+        if reason := _failed_too_often(here, self.search.max_failed_fraction):
+            raise StudyFailingError(
+                f"worker {self.name} leaves {self.machine}: trials fail nowhere else, and here {reason}",
+                hint="look for what this machine or its GPU lacks; the study goes on without it",
+            )
+
     def _lease(self, number: int) -> OwnedLock:
         # Kept, for a lease of another machine is stale only after we ourselves have watched it for a while.
         if number not in self._leases:
@@ -137,13 +193,13 @@ class Worker:
         return self._leases[number]
 
     def _read_budget(self) -> int:
-        """Return the present budget, which a later call may have raised; 0 if another study has taken this one's place."""
+        """Return the present budget, which a later call may have raised; 0 if another study or storage has taken this one's place."""
         try:
             current = self.folder.read_definition()
         except CalandriaError:
             current = self.definition
-        if current.study_name != self.definition.study_name:
-            log.info("%s: the folder holds another study by now", self.name)
+        if (current.study_name, current.search.storage) != (self.definition.study_name, self.search.storage):
+            log.info("%s: the folder holds another study by now, or its trials are recorded elsewhere", self.name)
             return 0
         return budget_of(current, self.grid)
 
@@ -166,11 +222,12 @@ class Worker:
         with self._claiming():
             self._check_stop()  # the lock may have been long in coming
             trials = self.study.get_trials(deepcopy=False)
-            if reason := failing_reason(trials, self.search.max_failed_fraction):
+            if reason := failing_reason(trials, self.search):
                 raise StudyFailingError(
                     f"study {self.definition.study_name!r} stops early: {reason}",
                     hint=f"mend the cause (see {self.folder.log_folder}), delete {self.folder.directory}, and start it again",
                 )
+            self._leave_if_suspected(trials)
             has_room = len(trials) < self._budget
             if not has_room or time.monotonic() >= self._look_again:
                 self._look_again = time.monotonic() + min(LOOK_SECONDS, self.search.lease_seconds / 6)
@@ -204,18 +261,24 @@ class Worker:
             return None
         trial = optuna.Trial(self.study, frozen._trial_id)
         if lease.broke_owner:
-            step = -1 if frozen.last_step is None else frozen.last_step
-            before = frozen.user_attrs.get("deaths", {"step": None, "count": 0})
-            count = before["count"] + 1 if before["step"] == step else 1
-            trial.set_user_attr("deaths", {"step": step, "count": count})
-            log.info("trial %d: its worker died (%d times at this step); taken over by %s", frozen.number, count, self.name)
-            if count >= self.search.max_attempts:
-                trial.set_user_attr("reason", f"{count} workers died in it after step {step} (out of memory?)")
-                self.study.tell(trial, state=TrialState.FAIL)
+            log.info("trial %d: its worker died; taken over by %s", frozen.number, self.name)
+            if self._is_given_up(trial, frozen, "out of memory?"):
                 lease.release()
                 return None
         self.presence.keep(lease)
         return Claim(trial, frozen.number, lease)
+
+    def _is_given_up(self, trial: optuna.Trial, frozen: FrozenTrial, why: str) -> bool:
+        """Count one more worker that a trial was the end of, and record the trial as failed if those were too many at the same step."""
+        step = -1 if frozen.last_step is None else frozen.last_step
+        before = frozen.user_attrs.get("deaths", {"step": None, "count": 0})
+        count = before["count"] + 1 if before["step"] == step else 1
+        trial.set_user_attr("deaths", {"step": step, "count": count})
+        if count < self.search.max_attempts:
+            return False
+        trial.set_user_attr("reason", f"{count} workers died in it after step {step} ({why})")
+        self.study.tell(trial, state=TrialState.FAIL)
+        return True
 
     def _reporter(self, claim: Claim) -> Any:
         last = claim.trial._cached_frozen_trial.last_step
@@ -246,7 +309,7 @@ class Worker:
             try:
                 with written_together(self.study):
                     parameters = self.objective.suggest(trial, self.definition.settings)
-                    record = {"worker": self.name, "seed": seed, "parameters": parameters}
+                    record = {"worker": self.name, "machine": self.machine, "seed": seed, "parameters": parameters}
                     if trial.user_attrs.get("work") != record:
                         trial.set_user_attr("work", record)
                 context = TrialContext(
@@ -266,12 +329,18 @@ class Worker:
             except (DeviceError, JournalError, *DATABASE_ERRORS):
                 raise  # the worker's trouble, not the trial's: another worker may run it
             except Exception as error:
+                if may_pass(error):
+                    raise JournalError(
+                        f"trial {number} met a file system that does not answer on {self.machine}: {error}",
+                        hint="give the same command again when it does; the trial goes on",
+                    ) from error
                 if is_for_want_of_room(error):
                     raise JournalError(
                         f"trial {number} cannot write to {str(self.folder.directory)!r}: {error}",
                         hint="make room there or raise the quota, then give the same command again; the trial goes on",
                     ) from error
                 log.exception("trial %d failed", number)
+                self._blame_machine(claim)
                 text = " ".join(str(error).split())
                 outcome, reason = {"state": TrialState.FAIL}, f"{type(error).__name__}: {text}"[:500]
             self._tell(claim, outcome, reason, spent_before + time.monotonic() - begin)
@@ -287,6 +356,18 @@ class Worker:
             self.presence.drop(claim.lease)
             claim.lease.release()
 
+    def _blame_machine(self, claim: Claim) -> None:
+        """Raise what this machine lacks, if that can be why a trial failed: it is left to another worker.
+
+        A GPU that stopped computing may be the trial's own doing, so that counts like the death of a worker.
+        """
+        try:
+            self._check_machine()
+        except DeviceError as error:
+            if claim.lease.is_mine():
+                self._is_given_up(claim.trial, self.study._storage.get_trial(claim.trial._trial_id), error.message)
+            raise
+
     def _tell(self, claim: Claim, outcome: Mapping[str, Any], reason: str, spent_s: float) -> None:
         told = self.study._storage.get_trial(claim.trial._trial_id).state.is_finished()
         if told or not claim.lease.is_mine():
@@ -299,15 +380,28 @@ class Worker:
         log.info("trial %d: %s %s", claim.number, outcome, reason)
 
 
-def is_for_want_of_room(error: BaseException | None) -> bool:
-    """Say whether an error, or one that it came from, means a full disk or a used-up quota."""
+def _origins(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it came from."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
+
+
+def is_for_want_of_room(error: BaseException) -> bool:
+    """Say whether an error, or one that it came from, means a full disk or a used-up quota."""
+    return any(
+        (isinstance(origin, OSError) and origin.errno in NO_ROOM)
+        or (isinstance(origin, RuntimeError) and "PytorchStreamWriter failed writing" in str(origin))
+        for origin in _origins(error)
+    )
+
+
+def may_pass(error: BaseException) -> bool:
+    """Say whether an error, or one that it came from, means a file system or a database that is away."""
+    return any(
+        isinstance(origin, DBAPIError) or (isinstance(origin, OSError) and origin.errno in NO_ANSWER)
+        for origin in _origins(error)
+    )
 
 
 def set_threads(count: int) -> None:

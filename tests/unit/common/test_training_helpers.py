@@ -1,9 +1,11 @@
 import pickle
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
+from workflow_scripts.common.devices import working_device
 from workflow_scripts.common.errors import DeviceError, InputFileError
 from workflow_scripts.common.training import (
     EarlyStopping,
@@ -27,6 +29,15 @@ def test_cpu_is_selected_and_unknown_devices_are_refused():
 def test_there_is_no_fallback_when_cuda_is_missing():
     with pytest.raises(DeviceError, match="was asked for"):
         select_device(f"cuda:{torch.cuda.device_count()}")
+
+
+def test_a_device_that_is_there_has_to_compute(monkeypatch):
+    assert working_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 100)
+    with pytest.raises(DeviceError, match="'cuda:99' does not compute: "):
+        working_device("cuda:99")
+    monkeypatch.setattr(torch, "ones", Mock(side_effect=torch.cuda.OutOfMemoryError))  # as another program fills it
+    assert working_device("cuda:99") == torch.device("cuda:99")
 
 
 def test_generators_continue_where_the_checkpoint_left_them(tmp_path):

@@ -7,10 +7,13 @@ import threading
 import time
 from pathlib import Path
 
+import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tests.helpers.locks import alive
 from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition, wait_for, worker_ids
+from workflow_scripts.common.errors import SettingsError
 from workflow_scripts.common.records import number, read_json, read_table
 from workflow_scripts.search.controller import SearchError, _check_room, run_search
 from workflow_scripts.search.launch import LocalProcesses, local_processes
@@ -167,19 +170,116 @@ def test_a_worker_with_wrong_input_ends_the_search_at_once(tmp_path):
         search_here(tmp_path / "s", search={"n_trials": 2}, device="cuda:99")
 
 
+class Tasks(LocalProcesses):
+    """Tasks of which each begins when and ends as a list says: (s to wait, status), None for a worker that works."""
+
+    def __init__(self, folder, definition, *tasks):
+        super().__init__(folder.directory, folder.log_folder, "cpu", 1)
+        self.tasks, self.starts = list(tasks), []
+
+    def start(self, count):
+        self.starts.append(count)
+        super().start(count)
+
+    def _process(self, name):
+        task = self.tasks.pop(0) if self.tasks else None
+        if task is None:
+            return super()._process(name)
+        return subprocess.Popen([sys.executable, "-S", "-c", f"import time; time.sleep({task[0]}); raise SystemExit({task[1]})"])
+
+
+def test_a_bad_node_at_the_start_does_not_end_the_search(tmp_path, caplog):
+    _, trials = search_here(
+        tmp_path / "s", 2, launch=lambda *study: Tasks(*study, (0, 2), None), search={"n_trials": 3}, steps=2, sleep_s=0.2
+    )
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3 and "ended with status 2" in caplog.text
+
+
+@pytest.mark.parametrize(("pause_s", "tasks"), [(30.0, [(0, 2), (1, 2)]), (0.1, [(0, 2), (60, 0), (0, 2), (0, 2)])])
+def test_what_is_wrong_for_all_ends_the_search(tmp_path, monkeypatch, pause_s, tasks):
+    """None is left, or again and again one gives up while others still wait for a node."""
+    monkeypatch.setattr("workflow_scripts.search.controller.WRONG_INPUT_SECONDS", pause_s)
+    with pytest.raises(SearchError, match=r"worker worker_\d gave up"):
+        search_here(tmp_path / "s", 2, launch=lambda *study: Tasks(*study, *tasks), search={"n_trials": 3})
+
+
+def test_nobody_is_started_for_what_workers_by_hand_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
+    definition = toy_definition(tmp_path / "s", search={"n_trials": 2}).identified()
+    folder, launchers = StudyFolder(tmp_path / "s"), []
+    folder.directory.mkdir()
+    folder.write_definition(definition)
+    study = folder.open_study(definition)
+    leases = [folder.lease(definition.study_name, study.ask().number, 60) for _ in range(2)]
+    assert all(lease.try_acquire() for lease in leases)
+
+    def end():
+        time.sleep(1.0)
+        study._storage.set_trial_user_attr(0, "work", {"worker": "by_hand", "seed": 1, "parameters": {}})
+        study.tell(0, 1.0)
+        leases[1].release()  # as if its worker had been stopped
+
+    threading.Thread(target=end).start()
+    _, trials = search_here(
+        tmp_path / "s", 2, launch=lambda *study: launchers.append(Tasks(*study)) or launchers[0], search={"n_trials": 2}
+    )
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2 and launchers[0].starts == [1]
+
+
+def test_a_database_that_is_away_kills_no_search(tmp_path, monkeypatch):
+    """Workers end while it is away; that they died is no news, and none is started until it is back."""
+    get, begun, asked = optuna.Study.get_trials, [], []
+
+    def away(self, *words, **options):
+        if begun and len(asked) < 20:
+            asked.append(time.monotonic())
+            raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+        return get(self, *words, **options)
+
+    class Leaving(Tasks):
+        def start(self, count):
+            assert not begun or len(asked) == 20
+            begun.append(count)
+            super().start(count)
+
+    monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(optuna.Study, "get_trials", away)
+    launch = lambda *study: Leaving(*study, (0, 1), (0, 1))  # noqa: E731
+    search = {"n_trials": 2, "storage": f"sqlite:///{tmp_path}/trials.db"}
+    _, trials = search_here(tmp_path / "s", 2, launch=launch, search=search)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2 and len(begun) == 2
+
+
+def test_a_changed_storage_is_refused_and_trials_that_are_there_as_well_go_on(tmp_path):
+    folder, trials = search_here(tmp_path / "s", search={"n_trials": 1})
+    elsewhere = f"sqlite:///{tmp_path}/trials.db"
+    with pytest.raises(SettingsError, match=r"are recorded in '.*journal.log', and `storage` now means 'sqlite:"):
+        search_here(tmp_path / "s", search={"n_trials": 2, "storage": elsewhere})
+    assert not (tmp_path / "trials.db").exists() and folder.read_definition().search.storage is None
+    definition = folder.read_definition()
+    optuna.copy_study(from_study_name=definition.study_name, from_storage=folder.open_storage(definition), to_storage=elsewhere)
+    folder.definition_path.unlink()
+    _, more = search_here(tmp_path / "s", search={"n_trials": 2, "storage": elsewhere})
+    assert more[0].params == trials[0].params and len(more) == 2
+    check_diary(folder, more)
+
+
 def test_a_study_without_a_completed_trial_has_no_best(tmp_path):
     with pytest.raises(SearchError, match=r"no trial .* completed"):
         search_here(tmp_path / "s", search={"n_trials": 2}, prune_from=0)
 
 
-def test_workers_that_die_without_progress_end_the_search(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("max_attempts", "deaths"), [(5, 7), (9, 11)])
+def test_workers_that_die_without_progress_end_the_search(tmp_path, monkeypatch, max_attempts, deaths):
     class Dying(LocalProcesses):
         def _process(self, name):
             return subprocess.Popen([sys.executable, "-S", "-c", "import sys; sys.exit(9)"])
 
     monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
-    with pytest.raises(SearchError, match=r"workers died 7 times without any progress.*status 9"):
-        search_here(tmp_path / "s", launch=lambda *_: Dying(tmp_path, tmp_path, "cpu", 1), search={"n_trials": 2})
+    monkeypatch.setattr("workflow_scripts.search.controller.MAX_PAUSE_SECONDS", 0.1)
+    search = {"n_trials": 2, "max_attempts": max_attempts}  # a trial that kills its workers is given up before
+    with pytest.raises(SearchError, match=rf"workers died {deaths} times without any progress.*status 9"):
+        search_here(tmp_path / "s", launch=lambda *_: Dying(tmp_path, tmp_path, "cpu", 1), search=search)
 
 
 class Watched:
@@ -202,6 +302,18 @@ class Watched:
 
     def leave(self):
         self.told.append("leave")
+
+
+def test_a_signal_while_an_array_is_found_stops_it(tmp_path):
+    launcher = Watched(lambda: None)
+
+    def launch(folder, definition):
+        os.kill(os.getpid(), signal.SIGINT)
+        return launcher
+
+    with pytest.raises(KeyboardInterrupt):
+        search_here(tmp_path / "s", 3, launch=launch, search={"n_trials": 2})
+    assert launcher.told == ["stop"]
 
 
 @pytest.mark.parametrize(("is_orphan", "end"), [(True, "leave"), (False, "stop")])

@@ -1,19 +1,29 @@
+import errno
 import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from tests.helpers.searching import check_diary, diary, prepared, start_worker, wait_for, work_here
-from workflow_scripts.common.errors import DeviceError
+from tests.helpers import toy_objective
+from tests.helpers.searching import check_diary, diary, prepared, start_worker, toy_definition, wait_for, work_here
+from workflow_scripts.common.errors import DeviceError, InputFileError
+from workflow_scripts.search.locks import OwnedLock
 from workflow_scripts.search.objective import StopRequested
 from workflow_scripts.search.presence import Presence
 from workflow_scripts.search.run_worker import main
-from workflow_scripts.search.study import JournalError, MendedJournal
-from workflow_scripts.search.worker import EXIT_FAILING, EXIT_STOPPED, StudyFailingError, Worker
+from workflow_scripts.search.study import JournalError, MendedJournal, StudyFolder
+from workflow_scripts.search.worker import EXIT_FAILING, EXIT_NO_ANSWER, EXIT_STOPPED, StudyFailingError, Worker
+
+
+@pytest.fixture
+def threads_given_back(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
 
 
 def states(study):
@@ -73,7 +83,7 @@ def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_
 
 
 def test_a_study_in_which_most_fail_stops_early_and_says_why(tmp_path):
-    folder, definition = prepared(tmp_path / "s", search={"n_trials": 50}, fail_always=True)
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 50, "workers": 1}, fail_always=True)
     with pytest.raises(StudyFailingError, match=r"3 of 3 finished trials failed.*trial 2 broke"):
         work_here(folder)
     assert len(folder.open_study(definition).trials) == 3
@@ -229,9 +239,119 @@ def test_a_device_that_is_not_there_is_no_failed_trial(tmp_path):
     assert folder.open_study(definition).trials == []
 
 
-def test_the_program_needs_a_definition_and_runs_in_this_process(tmp_path, monkeypatch, capsys):
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
+def begun_and_failed(folder, definition, *work):
+    """Tell of each (worker, machine, state) a trial."""
+    study = folder.open_study(definition)
+    for worker, machine, state in work:
+        trial = study.ask()
+        trial.set_user_attr("work", {"worker": worker, "machine": machine})
+        trial.set_user_attr("reason", "no such library")
+        if state:
+            study.tell(trial, 1.0 if state == "COMPLETE" else None, state=optuna.trial.TrialState[state])
+
+
+HERE = os.uname().nodename
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([], f"worker here leaves {HERE}: trials fail nowhere else"),  # none has begun, but there are to be others
+        ([("other", HERE, None)], f"worker here leaves {HERE}"),
+        ([("other", "elsewhere", None)], f"worker here leaves {HERE}"),
+        ([("other", HERE, "FAIL")], "4 of 4 finished trials failed"),
+        ([("other", "elsewhere", "FAIL")], "4 of 4 finished trials failed"),
+    ],
+)
+def test_one_sick_machine_or_worker_does_not_sink_the_study(tmp_path, others, words):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 20})
+    begun_and_failed(folder, definition, *[("here", HERE, "FAIL")] * 3, *others)
+    with pytest.raises(StudyFailingError, match=words):
+        work_here(folder)
+    assert len(folder.open_study(definition).trials) == 3 + len(others), "no more of them fails here"
+
+
+def test_trials_that_fail_elsewhere_only_keep_nobody_from_working(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 6})
+    begun_and_failed(folder, definition, *[("other", "elsewhere", "FAIL")] * 4)
+    assert states(work_here(folder).study) == ["FAIL"] * 4 + ["COMPLETE"] * 2
+
+
+def test_a_gpu_that_stops_computing_fails_no_trial_until_it_has_done_so_again_and_again(tmp_path, monkeypatch):
+    answers = []
+
+    def device(name):
+        if answers.pop(0) == "sick":
+            raise DeviceError("device 'cuda' does not compute", hint="x")
+
+    monkeypatch.setattr("workflow_scripts.common.devices.working_device", device)
+    folder, definition = prepared(tmp_path / "s", device="cuda", search={"n_trials": 2, "max_attempts": 2}, fail_in=[0])
+    answers[:] = ["sick"]
+    with pytest.raises(DeviceError):
+        work_here(folder)
+    study = folder.open_study(definition)
+    assert study.trials == [], "looked at before the first trial"
+    for expected in ("RUNNING", "FAIL"):
+        answers[:] = ["well", "sick"]
+        with pytest.raises(DeviceError):
+            work_here(folder)
+        assert states(study) == [expected] and not list((folder.directory / "leases" / definition.study_name).iterdir())
+    assert study.trials[0].user_attrs["reason"] == "2 workers died in it after step -1 (device 'cuda' does not compute)"
+    answers[:] = ["well"]
+    work_here(folder)
+    assert states(study) == ["FAIL", "COMPLETE"]
+
+
+def test_data_that_this_machine_does_not_see_fail_no_trial(tmp_path, monkeypatch):
+    film = tmp_path / "film.txt"
+    film.write_text("film")
+    folder, run = StudyFolder(tmp_path / "s"), toy_objective.run
+    definition = replace(toy_definition(tmp_path / "s", search={"n_trials": 2}), data={"films": [str(film)]}).identified()
+    folder.write_definition(definition)
+
+    def run_without_data(parameters, context):
+        film.unlink()
+        raise FileNotFoundError(film)
+
+    monkeypatch.setattr(toy_objective, "run", run_without_data)
+    for expected in (["RUNNING"], ["RUNNING"]):  # in a trial, and before the next
+        with pytest.raises(InputFileError, match=f"film.txt' of the search cannot be read on {HERE}: No such file"):
+            work_here(folder)
+        assert states(folder.open_study(definition)) == expected
+    film.write_text("film")
+    monkeypatch.setattr(toy_objective, "run", run)
+    assert states(work_here(folder).study) == ["COMPLETE"] * 2
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EROFS])
+@pytest.mark.usefixtures("threads_given_back")
+def test_a_file_system_that_does_not_answer_fails_no_trial(tmp_path, monkeypatch, number):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 1})
+    refresh = OwnedLock.refresh
+
+    def away(self):
+        if threading.current_thread() is threading.main_thread():
+            raise OSError(number, os.strerror(number))
+        return refresh(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OwnedLock, "refresh", away)
+        with pytest.raises(SystemExit) as end:
+            main(["--directory", str(folder.directory)])
+    assert end.value.code == EXIT_NO_ANSWER and states(folder.open_study(definition)) == ["RUNNING"]
+    assert states(work_here(folder).study) == ["COMPLETE"]
+
+
+def test_a_database_that_cannot_be_opened_is_no_wrong_input(tmp_path):
+    (tmp_path / "trials.db").write_bytes(b"garbage" * 1000)
+    folder, _ = prepared(tmp_path / "s", search={"n_trials": 1, "storage": f"sqlite:///{tmp_path}/trials.db"})
+    assert start_worker(folder).wait() == EXIT_NO_ANSWER
+    folder, _ = prepared(tmp_path / "t", search={"n_trials": 1, "storage": "nosuchbase://host/name"})
+    assert start_worker(folder).wait() == 2
+
+
+@pytest.mark.usefixtures("threads_given_back")
+def test_the_program_needs_a_definition_and_runs_in_this_process(tmp_path, capsys):
     folder, definition = prepared(tmp_path / "s", search={"n_trials": 2})
     main(["--directory", str(folder.directory), "--worker-name", "inline", "--threads", "1"])
     study = folder.open_study(definition)
@@ -302,13 +422,16 @@ def test_an_idle_worker_takes_over_what_gives_no_sign_of_life(tmp_path):
     assert states(study) == ["COMPLETE"]
 
 
-def test_workers_leave_when_another_study_takes_the_place_of_theirs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "other", [{"sleep_s": 0.02}, {"sleep_s": 0.01, "search": {"n_trials": 1000, "storage": "sqlite:///x.db"}}]
+)
+def test_workers_leave_when_another_study_or_storage_takes_the_place_of_theirs(tmp_path, monkeypatch, other):
     monkeypatch.setattr("workflow_scripts.search.worker.LOOK_SECONDS", 0.05)
     folder, definition = prepared(tmp_path / "s", search={"n_trials": 1000}, sleep_s=0.01)
     worker = threading.Thread(target=work_here, args=(folder,))
     worker.start()
     wait_for(lambda: len(diary(folder)) > 10)
-    prepared(tmp_path / "s", search={"n_trials": 1000}, sleep_s=0.02)
+    prepared(tmp_path / "s", **{"search": {"n_trials": 1000}, **other})
     worker.join(10)
     trials = folder.open_study(definition).trials
     assert not worker.is_alive() and len(trials) < 1000 and {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
