@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from ..common.records import read_json, write_json
 from .presence import STOP_SECONDS
 from .study import SearchDefinition, StudyFolder
 
@@ -43,7 +44,10 @@ Launch = Callable[[StudyFolder, SearchDefinition], Launcher]
 
 
 def local_processes(folder: StudyFolder, definition: SearchDefinition) -> "LocalProcesses":
-    """Return the launcher of workers on this machine."""
+    """Return the launcher of workers on this machine, which hold other GPUs than those of a former array."""
+    record = folder.directory / "cluster" / "array.json"
+    if record.exists():
+        write_json(record, {**read_json(record), "gpus_per_worker": int(definition.device != "cpu")})
     return LocalProcesses(folder.directory, folder.log_folder, definition.device, definition.search.threads_per_worker)
 
 

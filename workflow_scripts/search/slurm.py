@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ COMMAND_SECONDS = 30.0
 STOP_SECONDS = 90.0
 LEAVE_SECONDS = 10.0
 REFUSALS = 3
+FAILURES = 60
+"""After so many failures of sbatch in a row, while squeue answers and no task is left, what was taken for a passing trouble is none."""
+
 TASKS_PER_ARRAY = 1000  # MaxArraySize is 1001 unless a site changed it
 TOLD_AGAIN_SECONDS = 600.0
 DIED = -1
@@ -48,7 +52,8 @@ ENDED = {
 }
 NEVER_STARTS = "launch failed requeued held"
 PASSING = re.compile(
-    r"unable to contact|timed? ?out|tempor|try again|connection|zero bytes|communicat|respond|controller|busy|socket|maintenance|munge|auth",
+    r"unable to contact|time[d-]? ?out|temporarily|try again|connection|zero bytes|communication|(send|receive) failure|not respond|"
+    r"standby mode|resource busy|munge|authentication",
     re.IGNORECASE,
 )
 
@@ -70,12 +75,19 @@ status=75
 if [ -z "$asked" ]; then
     {command} --worker-name "slurm_$task" &
     worker=$!
+    [ -z "$asked" ] || kill -TERM "$worker"
     wait "$worker"
     status=$?
     while [ "$status" -gt 128 ] && kill -0 "$worker" 2>/dev/null; do
         wait "$worker"
         status=$?
     done
+    if [ -n "$asked" ]; then # then a wait may have ended with the number of our own signal
+        wait "$worker" 2>/dev/null
+        last=$?
+        [ "$last" -eq 127 ] || status=$last
+        [ "$status" -ne 143 ] || status=75 # it had not begun to listen
+    fi
 fi
 if [ -n "$again" ] && [ "$status" -eq 75 ] && scontrol requeue "$task"; then
     exit 75
@@ -135,12 +147,14 @@ class SlurmArray:
         self.job_name = f"calandria_search_{definition.study_name}_{place}"
         self._definition, self._directory = definition, folder.directory.resolve()
         self._submitted: dict[str, int] = {}
+        self._limits: dict[str, int] = {}
         self._alive: dict[str, str] = {}
         self._ended: dict[str, int] = {}
         self._states: dict[str, str] = {}
         self._gone: set[str] = set()
         self._looked = self._told = -1e9
-        self._is_fresh, self._is_silent, self._was_found, self._refused = False, False, False, 0
+        self._is_fresh, self._is_silent, self._was_found = False, False, False
+        self._refused = self._failed = 0
         self._recover()
 
     @property
@@ -152,22 +166,26 @@ class SlurmArray:
         return self._folder / "array.json"
 
     def _write_record(self) -> None:
-        write_json(self._record_path, {"job_name": self.job_name, "arrays": self._submitted, "gpus_per_worker": self._gpus})
+        write_json(
+            self._record_path,
+            {"job_name": self.job_name, "arrays": self._submitted, "limits": self._limits, "gpus_per_worker": self._gpus},
+        )
 
     def _recover(self) -> None:
         """Find the arrays of an earlier controller of this study, and cancel those of another study in this folder."""
         try:
             known = json.loads(self._record_path.read_text(encoding="utf-8"))
             former, arrays = str(known["job_name"]), {str(job): int(count) for job, count in known["arrays"].items()}
+            limits = {str(job): int(limit) for job, limit in known.get("limits", {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            former, arrays = self.job_name, {}
+            former, arrays, limits = self.job_name, {}, {}
         with self._submitting():  # an sbatch that outlived its controller ends first
             pass
         if former != self.job_name:
             log.warning("search: cancelling the array of another study in this folder (%s)", former)
             self._cancel_until_gone(former, time.monotonic() + STOP_SECONDS)
-            arrays = {}
-        self._submitted = arrays
+            arrays, limits = {}, {}
+        self._submitted, self._limits = arrays, limits
         self._write_record()
         self._look()
 
@@ -225,7 +243,8 @@ class SlurmArray:
         self._looked = time.monotonic()
         try:
             found = self._queue(self.job_name)
-            never = [task for task, (state, reason) in found.items() if state == "PENDING" and reason == NEVER_STARTS]
+            pending = {task: reason for task, (state, reason) in found.items() if state == "PENDING"}
+            never = [task for task, reason in pending.items() if reason.replace("_", " ").lower() == NEVER_STARTS]
             if never:
                 self._command(["scancel", *never])
         except NoAnswerError as error:
@@ -273,20 +292,32 @@ class SlurmArray:
         (self._ends / name).unlink(missing_ok=True)
 
     def start(self, count: int) -> None:
-        """Submit an array of so many tasks; where the cluster does not answer, nothing happens until it does."""
-        if not self._is_fresh:
+        """Submit an array of so many tasks; where the cluster does not answer, nothing happens until it does.
+
+        Nor does anything happen while the arrays that are there may run as many tasks as are allowed together.
+        """
+        limit = self._limit()
+        if not self._is_fresh or limit == 0:
             return
         count = min(count, TASKS_PER_ARRAY)
         script = self._folder / "worker.sh"
         write_text(script, self._script())
         try:
             with self._submitting() as lock:
-                told = self._command(["sbatch", *self._options(count), str(script)], keep_open=[lock])
+                told = self._command(["sbatch", *self._options(count, limit), str(script)], keep_open=[lock])
                 job = told.strip().partition(";")[0]
                 self._submitted[job] = count
+                if limit is not None:
+                    self._limits[job] = limit
                 self._write_record()
         except NoAnswerError as error:  # it may be there all the same; the next look finds it by its name
             self._no_answer(error)
+            self._failed += 1
+            if self._failed >= FAILURES and not self._alive:
+                raise ClusterError(
+                    f"sbatch failed {self._failed} times in a row while squeue answers: {error}",
+                    hint=f"try it by hand: sbatch --array=0-0 {script}; then give the same command again",
+                ) from error
             return
         except ClusterError as error:
             self._is_fresh = False
@@ -295,18 +326,23 @@ class SlurmArray:
                 raise
             log.warning("search: %s", error.message)
             return
-        self._refused = 0
+        self._refused = self._failed = 0
         self._alive.update({f"{job}_{index}": "PENDING" for index in range(count)})
         log.warning("search: submitted array %s of %d tasks (squeue --name=%s)", job, count, self.job_name)
 
-    def _options(self, count: int) -> list[str]:
+    def _limit(self) -> int | None:
+        """Return how many tasks a new array may run at the same time, so that all arrays together keep to max_running."""
+        if self._settings.max_running is None:
+            return None
+        alive = Counter(task.partition("_")[0] for task in self._alive)
+        taken = sum(min(count, self._limits.get(job, count)) for job, count in alive.items())
+        return max(0, self._settings.max_running - taken)
+
+    def _options(self, count: int, limit: int | None) -> list[str]:
         settings = self._settings
-        limit = ""
-        if settings.max_running is not None:
-            limit = f"%{max(1, settings.max_running - len(self._alive))}"
         options = [
             "--parsable",
-            f"--array=0-{count - 1}{limit}",
+            f"--array=0-{count - 1}{'' if limit is None else f'%{limit}'}",
             f"--job-name={self.job_name}",
             f"--chdir={Path.cwd()}",
             f"--output={self._log_folder}/slurm_%A_%a.log",

@@ -35,11 +35,9 @@ class TrialRecord:
     def spent(self, now: float, owner: Owner | None) -> float:
         """Return the worker's time that went into the trial, s; of attempts that were killed only the last one is known."""
         told = float(self.attributes.get("spent_s", 0.0))
-        if self.state in (RUNNING, WAITING):
-            return told + (max(0.0, now - owner.since) if owner is not None and owner.since else 0.0)
-        if "spent_s" in self.attributes or self.started is None or self.ended is None:
-            return told
-        return self.ended - self.started
+        if self.state in (RUNNING, WAITING) and owner is not None and owner.since:
+            return told + max(0.0, now - owner.since)
+        return told
 
 
 @dataclass(frozen=True)
@@ -254,8 +252,9 @@ def _gpus_per_worker(folder: Path, device: str) -> int:
 
 def _left(trials: Sequence[TrialRecord], seconds: Mapping[int, float], n_working: int, budget: int) -> float | None:
     """Return the time that the remaining trials take at the mean of the finished ones, s; None where nothing tells."""
-    ended = [seconds[trial.number] for trial in trials if trial.state in (COMPLETE, PRUNED, FAILED)]
-    n_left = budget - len(ended)
+    finished = [trial for trial in trials if trial.state in (COMPLETE, PRUNED, FAILED)]
+    ended = [seconds[trial.number] for trial in finished if "spent_s" in trial.attributes]
+    n_left = budget - len(finished)
     if n_left <= 0:
         return 0.0
     if not ended or not n_working:

@@ -96,7 +96,7 @@ def test_an_array_asks_for_what_the_settings_say(tmp_path, cluster):
     } <= set(words)
     assert array.states() == {f"101_{index}": None for index in range(8)}
     record = json.loads((tmp_path / "s/cluster/array.json").read_text())
-    assert record == {"job_name": array.job_name, "arrays": {"101": 8}, "gpus_per_worker": 2}
+    assert record == {"job_name": array.job_name, "arrays": {"101": 8}, "limits": {"101": 3}, "gpus_per_worker": 2}
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("cuda", 1)])
@@ -109,9 +109,17 @@ def test_a_worker_gets_a_gpu_where_the_study_computes_on_one(tmp_path, cluster, 
 def test_the_limit_of_running_tasks_holds_for_all_arrays_together(tmp_path, cluster):
     array = launcher(tmp_path, settings={"max_running": 3})
     array.start(2)
-    array.start(2)
-    array.start(2)
-    assert [words[2] for words in cluster.submissions()] == ["--array=0-1%3", "--array=0-1%1", "--array=0-1%1"]
+    array.start(4)
+    array.start(2)  # three may run already
+    assert [words[2] for words in cluster.submissions()] == ["--array=0-1%3", "--array=0-3%1"]
+    cluster.tasks["101_0"] = ("COMPLETED", "None")
+    again = launcher(tmp_path, settings={"max_running": 3})
+    again.start(1)
+    again.start(1)
+    cluster.tasks["101_1"] = ("COMPLETED", "None")
+    again.states()
+    again.start(2)
+    assert [words[2] for words in cluster.submissions()][2:] == ["--array=0-0%1", "--array=0-1%1"]
 
 
 def test_the_array_of_a_killed_controller_is_found_again(tmp_path, cluster):
@@ -178,6 +186,21 @@ def test_refusals_end_a_search_only_if_they_persist_and_nobody_works(tmp_path, c
         array.start(1)
 
 
+def test_what_was_taken_for_a_passing_trouble_ends_a_search_in_which_nobody_works(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(slurm, "FAILURES", 4)
+    array = launcher(tmp_path)
+    array.start(1)
+    cluster.trouble["sbatch"] = NoAnswerError("sbatch: the site's filter timed out")
+    for _ in range(5):
+        array.start(1)
+        cluster.tasks = {task: state for task, state in cluster.tasks.items() if task == "101_0"}  # none was accepted
+        array.states()
+    cluster.tasks["101_0"] = ("COMPLETED", "None")
+    array.states()
+    with pytest.raises(ClusterError, match=r"failed 6 times in a row while squeue answers: .*filter timed out"):
+        array.start(1)
+
+
 @pytest.mark.parametrize("state", [*sorted(slurm.ENDED), None])
 def test_the_end_of_a_task_is_its_workers_exit_status(tmp_path, cluster, state):
     array = launcher(tmp_path)
@@ -206,10 +229,11 @@ def test_a_task_in_any_other_state_is_there(tmp_path, cluster, state):
     assert array.states() == {"101_0": None}
 
 
-def test_a_task_that_never_starts_is_cancelled_and_counts_as_dead(tmp_path, cluster):
+@pytest.mark.parametrize("reason", ["launch failed requeued held", "launch_failed_requeued_held"])
+def test_a_task_that_never_starts_is_cancelled_and_counts_as_dead(tmp_path, cluster, reason):
     array = launcher(tmp_path)
     array.start(1)
-    cluster.tasks["101_0"] = ("PENDING", slurm.NEVER_STARTS)
+    cluster.tasks["101_0"] = ("PENDING", reason)
     assert array.states() == {"101_0": DIED} and cluster.tasks["101_0"][0] == "CANCELLED"
 
 
@@ -263,7 +287,15 @@ def program(folder, name, text):
         ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", NoAnswerError),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", NoAnswerError),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", NoAnswerError),
+        ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", NoAnswerError),
+        ("sbatch: error: Batch job submission failed: Message receive failure", NoAnswerError),
+        ("sbatch: error: Batch job submission failed: Protocol authentication error", NoAnswerError),
+        ("sbatch: error: Batch job submission failed: Slurm backup controller in standby mode", NoAnswerError),
+        ("sbatch: error: Batch job submission failed: Resource temporarily unavailable", NoAnswerError),
         ("sbatch: error: invalid partition specified: nowhere", ClusterError),
+        ("sbatch: error: invalid partition specified: temporary", ClusterError),
+        ("sbatch: error: You are not authorized to use account materials", ClusterError),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification: controller", ClusterError),
         ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", ClusterError),
         ("sbatch: error: Batch job submission failed: Requested node configuration is not available", ClusterError),
     ],
@@ -346,6 +378,20 @@ def test_a_task_passes_signals_on_and_asks_to_be_requeued_for_its_time_limit_onl
     assert requeued.exists() == is_requeued and end.exists() != is_requeued
     if is_requeued:
         assert requeued.read_text() == "requeue 101_4\n"
+
+
+@pytest.mark.parametrize(("number", "is_requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_a_worker_told_to_stop_while_it_starts_counts_as_stopped(script, tmp_path, number, is_requeued):
+    process, end, requeued = script(f"touch {tmp_path}/ready; exec sleep 20")  # as Python does that loads its modules
+    wait_for(lambda: (tmp_path / "ready").exists())
+    process.send_signal(number)
+    assert process.wait(10) == 75 and requeued.exists() == is_requeued
+    assert end.exists() != is_requeued and (is_requeued or end.read_text() == "75\n")
+
+
+def test_a_worker_that_nobody_told_to_stop_leaves_its_status(script):
+    process, end, requeued = script("kill -TERM $$")
+    assert process.wait(10) == 143 and end.read_text() == "143\n" and not requeued.exists()
 
 
 def test_a_killed_worker_leaves_the_status_of_its_signal(script):

@@ -5,10 +5,12 @@ import sys
 import time
 
 import pytest
+from optuna.trial import TrialState
 
 from tests.helpers.searching import ROOT, prepared, start_worker, work_here
 from workflow_scripts.cli import main as calandria
 from workflow_scripts.common.errors import InputFileError
+from workflow_scripts.search.launch import local_processes
 from workflow_scripts.search.status import find_studies, study_status
 
 
@@ -44,7 +46,9 @@ def test_running_and_stale_trials_are_told_apart_and_nothing_is_written(tmp_path
     dead.write_text(dead.read_text().replace('"started": "', '"started": "0'))
     elsewhere = folder.directory / "leases" / definition.study_name / "trial_2.lease"
     elsewhere.write_text(elsewhere.read_text().replace('"machine": "', '"machine": "elsewhere_'))
-    study.tell(study.ask(), 0.5)
+    done = study.ask()
+    done.set_user_attr("spent_s", 1.0)
+    study.tell(done, 0.5)
     with open(folder.journal_path, "ab") as stream:
         stream.write(b'{"op_code": 6, "trial_id": 0, "st')
     before = contents(folder.directory)
@@ -81,6 +85,21 @@ def test_the_time_left_follows_from_the_mean_of_finished_trials(tmp_path):
     assert status.worker_hours == pytest.approx(240 / 3600, abs=1e-3)
 
 
+def test_a_trial_that_was_given_up_adds_no_time_in_which_nobody_worked(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 3})
+    study = folder.open_study(definition)
+    trial = study.ask()
+    time.sleep(0.5)
+    study.tell(trial, state=TrialState.FAIL)  # its workers died
+    trial = study.ask()
+    trial.set_user_attr("spent_s", 100.0)
+    study.tell(trial, 1.0)
+    study.ask()
+    folder.lease(definition.study_name, 2, 60, "w").acquire()
+    status = study_status(folder.directory)
+    assert status.worker_hours == pytest.approx(100 / 3600, abs=1e-4) and status.left_s == pytest.approx(100, abs=5)
+
+
 def test_gpu_hours_count_what_the_array_asked_for(tmp_path):
     folder, definition = prepared(tmp_path / "s", search={"n_trials": 1})
     study = folder.open_study(definition)
@@ -91,6 +110,8 @@ def test_gpu_hours_count_what_the_array_asked_for(tmp_path):
     (folder.directory / "cluster").mkdir()
     (folder.directory / "cluster" / "array.json").write_text('{"gpus_per_worker": 2}')
     assert study_status(folder.directory).gpu_hours == 2.0
+    local_processes(folder, definition)
+    assert study_status(folder.directory).gpu_hours == 0.0
 
 
 def test_a_grid_smaller_than_its_budget_is_finished(tmp_path):
