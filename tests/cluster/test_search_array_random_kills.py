@@ -29,8 +29,9 @@ def test_twenty_random_kills_lose_nothing_and_repeat_nothing(tmp_path):
             search.wait_for_steps(sum(entry["word"] == "step" for entry in diary(search.study)) + dice.randint(2, 7))
             time.sleep(dice.uniform(0.0, 0.4))
             if kind.endswith("worker"):
-                search.wait(search.workers)
-                done[kind] += kill(dice.choice(search.workers()), signal.SIGKILL if kind == "worker" else signal.SIGTERM)
+                seen = []
+                search.wait(lambda seen=seen: seen.extend(search.workers()) or seen)
+                done[kind] += kill(dice.choice(seen), signal.SIGKILL if kind == "worker" else signal.SIGTERM)
             elif kind.endswith("controller"):
                 controller.send_signal(signal.SIGKILL if kind == "controller" else signal.SIGTERM)
                 assert controller.wait(120) == (-signal.SIGKILL if kind == "controller" else 143)
