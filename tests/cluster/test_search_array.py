@@ -110,6 +110,27 @@ def test_a_worker_at_its_time_limit_is_requeued_and_goes_on(tmp_path):
         assert len(firsts) >= 2 and firsts == sorted(set(firsts))
 
 
+def test_a_worker_whose_node_is_set_down_is_requeued_and_loses_no_trial(tmp_path):
+    def under_way():
+        trials = {word: {entry["trial"] for entry in diary(search.study) if entry["word"] == word} for word in ("step", "end")}
+        return trials["step"] - trials["end"]
+
+    with ArraySearch(tmp_path / "s", 4, n_trials=10, toy={"steps": 12, "sleep_s": 0.5}) as search:
+        controller = search.start()
+        search.wait(lambda: len(under_way()) == 4)
+        (array,) = search.arrays()
+        nodes = {index: scontrol(f"{array}_{index}")["NodeList"] for index in range(4)}
+        assert set(nodes.values()) == {"n1", "n2"}
+        slurm.set_node("n2", "down")
+        lost = [index for index, node in nodes.items() if node == "n2"]
+        search.wait(lambda: all(int(scontrol(f"{array}_{index}")["Restarts"]) >= 1 for index in lost))
+        slurm.wait_for_nodes(60)
+        search.finish(controller)
+        assert search.arrays() == {array}, "SLURM starts the same tasks again"
+        search.check(10)
+        assert any(entry["first"] > 0 for entry in diary(search.study) if entry["word"] == "start"), "trials went on"
+
+
 def test_of_two_controllers_one_wins_and_the_other_says_so(tmp_path):
     with ArraySearch(tmp_path / "s", 2, n_trials=4, toy={"steps": 20, "sleep_s": 0.6}) as search:
         pair = [search.start(), search.start()]
