@@ -37,9 +37,11 @@ def gpus(device):
 
 
 def search_workers(search, threads, resources):
-    """Return a search's options for its workers: processes here, or one SLURM array."""
+    """Return a search's options for its run and its workers: processes here, or one SLURM array."""
+    control = search.run_control()
+    run = f" --run-control={quote(json.dumps(control))}" if control else ""
     if resources.launch == "local":
-        return f"--workers {search.workers_in(threads)}"
+        return f"--workers {search.workers_in(threads)}{run}"
     given = {option: resources.get(name, "") for option, name in WORKER_OPTIONS.items()}
     if (command := python("torch", resources)) != "python":
         given["worker-python"] = command
@@ -50,7 +52,7 @@ def search_workers(search, threads, resources):
     ]
     return " ".join(
         [
-            f"--launch={resources.launch} --workers={resources.get('workers', search.workers)}",
+            f"--launch={resources.launch} --workers={resources.get('workers', search.workers)}{run}",
             *map(quote, options),
         ]
     )

@@ -58,6 +58,7 @@ def test_the_profile_plans_the_same_study_and_launches_it_otherwise(study):
     assert cluster["solve_diffusion"].startswith(f"{wanted['mpi']} -n {wanted['tasks']} python ")
     assert f" --ranks {wanted['tasks']} " in cluster["solve_diffusion"] and "--kill-on-bad-exit=1" in wanted["mpi"]
     assert " --workers 1 " in local["search_surrogate"] and "--launch" not in local["search_surrogate"]
+    assert all(""" --run-control='{"workers": 1}' """ in shown["search_surrogate"] for shown in (local, cluster))
     for rule in ("search_surrogate", "search_autoencoder"):
         of_rule = PROFILE["set-resources"][rule]
         assert f" --launch=slurm --workers={of_rule['workers']} " in cluster[rule]

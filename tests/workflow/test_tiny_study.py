@@ -95,6 +95,22 @@ def a_second_run_does_nothing(study):
     assert job_counts(run_study(folder, "--dry-run")) == {}
 
 
+def how_a_search_is_run_makes_nothing_anew(study):
+    folder, _ = study
+    settings = yaml.safe_load(yaml.safe_dump(SETTINGS))
+    more = {"workers": 2, "lease_seconds": 300, "max_attempts": 9, "max_failed_fraction": 0.9, "storage": "sqlite:///trials.db"}
+    settings["surrogate"]["search"]["study"].update(more)
+    settings["autoencoder"]["search"].update(more, threads_per_worker=2)
+    (folder / "study.yaml").write_text(yaml.safe_dump(settings))
+    assert job_counts(run_study(folder, "--dry-run")) == {}
+    settings["autoencoder"]["search"]["n_trials"] = 3
+    (folder / "study.yaml").write_text(yaml.safe_dump(settings))
+    wanted = {"search_autoencoder", "train_autoencoder"}
+    counts = job_counts(run_study(folder, "--dry-run"))
+    assert wanted <= set(counts) and not [rule for rule in counts if rule.endswith("_surrogate")]
+    (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
+
+
 def a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study):
     folder, _ = study
     record = folder / "results/tiny/transport/noise/pore_cbd_z.json"
@@ -157,6 +173,7 @@ def test_a_tiny_study_from_dumps_and_an_image_to_the_page(tmp_path):
     every_job_leaves_a_log_and_a_benchmark(study)
     nothing_unfinished_lies_about(study)
     a_second_run_does_nothing(study)
+    how_a_search_is_run_makes_nothing_anew(study)
     a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study)
     a_changed_report_section_reruns_only_the_report(study)
     snakemakes_own_report_needs_no_more_than_the_locks_of_a_run(study)

@@ -12,6 +12,7 @@ from ..autoencoder.settings import AutoencoderSettings, CaseSettings
 from ..calendering.dumps import dump_files
 from ..calendering.settings import CalenderingSettings, FilmRow, RunRow
 from ..report.settings import ReportSettings
+from ..search.settings import RUN_CONTROL
 from ..surrogate.settings import SurrogateSettings
 from ..tomography.settings import SampleRow, TomographySettings, import_arguments
 from ..transport.settings import TransportSettings
@@ -192,8 +193,9 @@ class Study:
         return import_arguments(self.samples[sample], self.settings.tomography)
 
     def section(self, stage: str) -> dict[str, Any]:
-        """Return the settings of one stage as plain values."""
-        return dict(getattr(self.settings, stage).model_dump(mode="json"))
+        """Return the settings of one stage as plain values, without those that say only how a search is run."""
+        left_out: dict[str, Any] = dict.fromkeys(RUN_CONTROL, True)
+        return dict(getattr(self.settings, stage).model_dump(mode="json", exclude={"search": left_out | {"study": left_out}}))
 
     def slice(self, stage: str) -> str:
         """Return the file that holds the settings of one stage; it is named by their digest, so an edit names another file."""

@@ -1,12 +1,14 @@
 """Command-line options that every search program has, and the run that they describe."""
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from ..common.errors import SettingsError
 from .controller import run_search
 from .launch import local_processes
-from .settings import ArraySettings
+from .settings import RUN_CONTROL, ArraySettings, SearchSettings
 from .slurm import slurm_array
 from .study import SearchDefinition
 
@@ -43,6 +45,12 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-importance", required=True, help="PNG to write: importance of the parameters, history")
     parser.add_argument("--workers", type=int, help="workers at the same time; as many as the study's settings say if not given")
     parser.add_argument(
+        "--run-control",
+        metavar="JSON",
+        default="{}",
+        help="search settings that change no trial, instead of those in the file of settings, e.g. '{\"lease_seconds\": 300}'",
+    )
+    parser.add_argument(
         "--launch",
         default="local",
         choices=["local", "slurm"],
@@ -66,8 +74,25 @@ def array_settings(options: argparse.Namespace) -> ArraySettings:
         ) from error
 
 
+def with_run_control(options: argparse.Namespace, search: SearchSettings) -> SearchSettings:
+    """Return search settings with what the option says of their run; raises SettingsError where it says anything else."""
+    try:
+        given = dict(json.loads(options.run_control))
+    except (ValueError, TypeError) as error:
+        raise SettingsError(
+            f"--run-control is {options.run_control!r}; expected a JSON object", hint="name settings and values in it"
+        ) from error
+    if unknown := sorted(given.keys() - RUN_CONTROL):
+        raise SettingsError(
+            f"--run-control names {', '.join(unknown)}; expected some of {', '.join(sorted(RUN_CONTROL))}",
+            hint="write the others into the file of settings",
+        )
+    return SearchSettings.from_mapping(search.model_dump() | given, "--run-control")
+
+
 def run_as_asked(options: argparse.Namespace, definition: SearchDefinition) -> None:
     """Run the search that a program defined with the workers that its options ask for."""
+    definition = replace(definition, search=with_run_control(options, definition.search))
     run_search(
         Path(options.directory),
         definition,

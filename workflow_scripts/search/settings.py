@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,9 @@ from pydantic_core import PydanticCustomError
 from ..common.settings import Section
 
 NAME = r"^[A-Za-z0-9_.,:@+-]+$"
+
+RUN_CONTROL = frozenset({"workers", "lease_seconds", "storage", "max_failed_fraction", "max_attempts", "threads_per_worker"})
+"""Search settings that change how a study runs but neither what a trial gives nor how many there are."""
 
 
 class SearchSettings(Section):
@@ -73,6 +76,10 @@ class SearchSettings(Section):
                 "password", "holds a password, which would end up in files; write ${VARIABLE}, or leave it to ~/.pgpass"
             )
         return url
+
+    def run_control(self) -> dict[str, Any]:
+        """Return what of RUN_CONTROL is not the default."""
+        return self.model_dump(mode="json", include=set(RUN_CONTROL), exclude_defaults=True)
 
     @property
     def threads(self) -> int:

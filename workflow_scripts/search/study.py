@@ -20,7 +20,7 @@ from ..common.records import content_digest, file_digest, read_json, write_json
 from .locks import OwnedLock
 from .objective import objective_version
 from .sampling import make_pruner
-from .settings import SearchSettings
+from .settings import RUN_CONTROL, SearchSettings
 
 JOURNAL_STALE_SECONDS = 300.0
 """A writer of another machine that holds the journal's lock for longer counts as dead: longer than a network is away as a rule, for
@@ -33,9 +33,6 @@ PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
 
 LASTING = (0, 1, 6)
 """Operations of the journal that must outlive a power cut: studies that are made and deleted, trials that end."""
-
-RUN_CONTROL = {"n_trials", "workers", "lease_seconds", "storage", "max_failed_fraction", "max_attempts", "threads_per_worker"}
-"""Search settings that change how a study runs but not what a trial gives."""
 
 
 class JournalError(CalandriaError):
@@ -92,7 +89,7 @@ class SearchDefinition:
         """
         paths = {name: [str(Path(path).resolve()) for path in files] for name, files in self.data.items()}
         digests = {name: [file_digest(path) for path in files] for name, files in paths.items()}
-        search = {key: value for key, value in self.search.model_dump().items() if key not in RUN_CONTROL}
+        search = {key: value for key, value in self.search.model_dump().items() if key not in {"n_trials", *RUN_CONTROL}}
         matter = [self.objective, objective_version(self.objective), self.settings, digests, search, self.direction]
         study_name = f"{self.name}-{content_digest(matter)[:12]}"
         return replace(self, data=paths, data_sha256=digests, study_name=study_name)

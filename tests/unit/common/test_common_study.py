@@ -226,6 +226,21 @@ def test_a_slice_is_named_by_its_content_so_that_it_never_holds_other_settings(s
     assert re.fullmatch(r"<results>/settings/report-[0-9a-f]{16}\.json", before.slice("report"))
 
 
+def test_how_a_search_is_run_is_in_no_slice(study):
+    more = {"workers": 9, "lease_seconds": 300, "max_attempts": 9, "max_failed_fraction": 0.9, "threads_per_worker": 2}
+    more["storage"] = "postgresql://user@host/name"
+    before, run, longer = (
+        study(
+            surrogate={"split": {"test_films": ["f3"]}, "search": {"study": search}},
+            autoencoder={**cases(c=["one"]), "search": search},
+        )
+        for search in ({}, more, {"n_trials": 99})
+    )
+    assert [before.slice(stage) for stage in STAGES] == [run.slice(stage) for stage in STAGES]
+    assert [stage for stage in STAGES if before.slice(stage) != longer.slice(stage)] == ["surrogate", "autoencoder"]
+    assert run.settings.autoencoder.search.run_control() == more and before.settings.autoencoder.search.run_control() == {}
+
+
 def test_a_slice_gives_back_its_section(study, tmp_path):
     found = study(autoencoder=cases(c=["one"]))
     for stage in STAGES:

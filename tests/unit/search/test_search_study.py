@@ -1,3 +1,5 @@
+import argparse
+import json
 import traceback
 from dataclasses import replace
 
@@ -8,8 +10,9 @@ from workflow_scripts.common.errors import InputFileError, SettingsError
 from workflow_scripts.common.records import read_table, write_json
 from workflow_scripts.search.controller import run_search
 from workflow_scripts.search.objective import load_objective
-from workflow_scripts.search.settings import SearchSettings
-from workflow_scripts.search.study import RUN_CONTROL, JournalError, SearchDefinition, StudyFolder, open_database
+from workflow_scripts.search.options import add_search_options, with_run_control
+from workflow_scripts.search.settings import RUN_CONTROL, SearchSettings
+from workflow_scripts.search.study import JournalError, SearchDefinition, StudyFolder, open_database
 
 
 @pytest.fixture
@@ -44,6 +47,34 @@ def test_run_control_and_places_do_not(definition, tmp_path):
     (tmp_path / "moved.txt").write_text("film")
     assert set(SearchSettings.model_fields) >= RUN_CONTROL
     assert named(definition, search=more, device="cuda", data={"films": [str(tmp_path / "moved.txt")]}) == named(definition)
+
+
+def run_control(text):
+    parser = argparse.ArgumentParser()
+    add_search_options(parser)
+    required = [f"--{name}=x" for name in ("directory", "output-trials", "output-best", "output-importance")]
+    return parser.parse_args([*required, *([] if text is None else [f"--run-control={text}"])])
+
+
+def test_run_control_reaches_the_search_by_an_option_and_nothing_else_does():
+    given = SearchSettings(n_trials=50, lease_seconds=5, sampler="grid", workers=3)
+    assert with_run_control(run_control(None), given) == given
+    bare = given.model_copy(update={"lease_seconds": 120.0, "workers": 2})
+    assert with_run_control(run_control(json.dumps(given.run_control())), bare) == given
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "--run-control is '{'; expected a JSON object"),
+        ("3", "expected a JSON object"),
+        ('{"n_trials": 9, "seed": 2}', "--run-control names n_trials, seed; expected some of lease_seconds"),
+        ('{"lease_seconds": 0}', "lease_seconds"),
+    ],
+)
+def test_wrong_run_control_is_told(text, words):
+    with pytest.raises(SettingsError, match=words):
+        with_run_control(run_control(text), SearchSettings())
 
 
 def test_a_definition_survives_its_file(definition, tmp_path):
