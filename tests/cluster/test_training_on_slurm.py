@@ -78,7 +78,7 @@ def test_copies_that_do_not_know_of_each_other_do_not_train(tmp_path):
 
 
 # In the trainings of a run: notes where each process is, and each checkpoint. Where it is asked for, the second checkpoint takes until the
-# signal to stop has come, and ten seconds more, as a long step would: time for all that hears the signal and does not wait to end.
+# signal to stop has come, and some seconds more, as a long step would: time for all that hears the signal and does not wait to end.
 HOOK = """
 import os, signal, sys, time
 
@@ -89,10 +89,11 @@ def note(*words):
 def at_checkpoints(event, words):
     if event == "os.rename" and str(words[1]).endswith("/training.pt"):
         note("checkpoint")
-        if {slow} and open({notes!r}).read().count("checkpoint") == 2:
+        if {slow_s} and open({notes!r}).read().count("checkpoint") == 2:
+            os.system({meanwhile!r})
             while signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # set by the first signal to stop
                 time.sleep(0.1)
-            time.sleep(10)
+            time.sleep({slow_s})
 
 if "workflow_scripts.autoencoder.train_autoencoder" in sys.orig_argv and "workflow_scripts.common.torchrun" not in sys.orig_argv:
     note("begin", os.environ.get("SLURMD_NODENAME"), os.environ["OMP_NUM_THREADS"])
@@ -121,12 +122,12 @@ class Training:
         place = self.folder / RESULTS
         return read_table(place / "losses.csv"), torch.load(place / "model.pt", weights_only=True)
 
-    def on_slurm(self, *options, slow=False, **variables):
-        """Train through the profile; return what Snakemake says, and the notes."""
+    def on_slurm(self, *options, slow_s=0, meanwhile="", **variables):
+        """Train through the profile; ``meanwhile`` is done in the second checkpoint. Return what Snakemake says, and the notes."""
         place = self.folder.parent / "hook"
         place.mkdir()
         (place / "notes").touch()
-        (place / "sitecustomize.py").write_text(HOOK.format(notes=str(place / "notes"), slow=slow))
+        (place / "sitecustomize.py").write_text(HOOK.format(notes=str(place / "notes"), slow_s=slow_s, meanwhile=meanwhile))
         path = os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")]))
         way = (*ON_SLURM, "--slurm-init-seconds-before-status-checks", "3", *options, *self.option)
         finished = snakemake(self.folder, f"{RESULTS}/model.pt", *way, PYTHONPATH=path, **variables)
@@ -135,17 +136,25 @@ class Training:
         return said, [line.split() for line in (place / "notes").read_text().splitlines()]
 
 
-def test_a_training_is_told_to_stop_before_its_time_limit_saves_is_submitted_again_and_ends_as_if_undisturbed(tmp_path):
+EXTRA = PROFILE["set-resources"]["train_autoencoder"]["slurm_extra"]  # tells it to stop within the first of three minutes
+
+
+@pytest.mark.parametrize(
+    ("minutes", "slow_s", "meanwhile", "state"),
+    [(3, 10, "", "FAILED"), (30, 1, "scancel $SLURM_JOB_ID", "CANCELLED")],
+    ids=["signal before the time limit", "scancel"],
+)
+def test_a_training_that_must_stop_saves_is_submitted_again_and_ends_as_if_undisturbed(
+    tmp_path, minutes, slow_s, meanwhile, state
+):
     training = Training(tmp_path, epochs=30)
-    extra = PROFILE["set-resources"]["train_autoencoder"]["slurm_extra"]  # stops it within the first of three minutes
-    said, notes = training.on_slurm(
-        "--set-resources", "train_autoencoder:runtime=3", f"train_autoencoder:slurm_extra={extra}", slow=True
-    )
+    asked = ("--set-resources", f"train_autoencoder:runtime={minutes}", f"train_autoencoder:slurm_extra={EXTRA}")
+    said, notes = training.on_slurm(*asked, slow_s=slow_s, meanwhile=meanwhile)
     first, second = [pid for pid, word, *_ in notes if word == "begin"]
     saved = [pid for pid, word, *_ in notes if word == "checkpoint"]
     assert saved == [first] * 3 + [second], "after 10 and 20 epochs and when it stopped, then at the end of the 30"
     assert len(re.findall("has been submitted with SLURM jobid", said)) == 2 and "Trying to restart job" in said
-    assert len(re.findall("SLURM status is: 'FAILED'", said)) == 1
+    assert re.findall(r"SLURM status is: '(\w+)'", said) == [state]
     (rows, model), (rows_alone, alone) = training.result(), training.alone
     assert rows == rows_alone and len(rows) == 30
     assert all(torch.equal(value, alone["weights"][name]) for name, value in model["weights"].items())
