@@ -224,7 +224,9 @@ def test_a_refused_array_is_told_in_two_lines(tmp_path):
 def test_a_search_in_which_most_fail_stops_early_and_leaves_no_task(tmp_path):
     with ArraySearch(tmp_path / "s", 2, n_trials=50, toy={"fail_always": True}) as search:
         assert search.start().wait(120) == 2
-        assert re.search(r"stops early: (3|4) of \1 finished trials failed", search.said())  # the other worker may end one meanwhile
+        assert re.search(
+            r"stops early: (3|4) of \1 finished trials failed", search.said()
+        )  # the other worker may end one meanwhile
         assert search.tasks() == {}
 
 
