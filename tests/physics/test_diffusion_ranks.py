@@ -114,6 +114,23 @@ def test_fields_of_two_ranks_are_those_of_one(tmp_path, labels):
         store.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", "--diffusivity"),
+        ("--diffusivity a", "LABEL=VALUE"),
+        ("--diffusivity 0=1 --ranks 4", "4 ranks were promised"),
+        ("--diffusivity 0=1 --output .", "is a folder"),
+        ("--diffusivity 9=1", "label 9"),
+    ],
+)
+def test_a_wrong_option_is_told_once(tmp_path, labels, options, told):
+    np.save(tmp_path / "labels.npy", labels)
+    done = start_ranks(2, ["-m", "workflow_scripts.transport.solve_file", "labels.npy", *options.split()], tmp_path)
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("error", "hint", "Abort", "Traceback"))]
+    assert done.returncode == 2 and len(lines) == 2 and lines[0].startswith("error: ") and told in done.stderr
+
+
 @pytest.fixture
 def folder(tmp_path, labels):
     (tmp_path / "settings.json").write_text(json.dumps(TransportSettings().model_dump(mode="json")))

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from .errors import CalandriaError
 from .images import check_code
-from .processes import end_with_workflow
+from .processes import MPI_RANKS, end_with_workflow
 
 RIGHTS = "check who may read or write there"
 OSERROR_HINTS = {
@@ -23,6 +23,9 @@ OSERROR_HINTS = {
     errno.EPERM: RIGHTS,
     errno.EROFS: "the file system is read-only; name a place that can be written",
     errno.ENOSPC: "make room on that file system, then give the same command again; finished results are kept",
+    errno.EEXIST: "check the name: something on the way to it is no folder",
+    errno.ENAMETOOLONG: "a name has at most 255 bytes",
+    errno.ELOOP: "a link leads back to itself; name what it should lead to",
     errno.EDQUOT: "your quota on that file system is used up; make room, then give the same command again",
 }
 
@@ -31,14 +34,19 @@ _tellers: list[Callable[[str], object]] = []
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the paragraphs of a description and shows the defaults."""
+    """Keeps the paragraphs of a description and shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, "", False) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
     """Tells a wrong option in the two lines of every error, not below a page of usage."""
 
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
+        """End with exit code 2; of the ranks of an MPI launch, the first one speaks."""
+        if any(os.environ.get(name, "0") != "0" for name in MPI_RANKS):
+            self.exit(2)
         self.exit(2, f"error: {message}\nhint: all options: {self.prog} --help\n")
 
 

@@ -12,16 +12,20 @@ from typing import IO
 
 from .errors import InputFileError
 
+MOST_BYTES_OF_NAME = 255
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; on a clean exit it becomes ``path``, on an error it vanishes.
+    """Yield a temporary path in the folder of ``path``, which is made; on a clean exit it becomes ``path``, on an error it vanishes.
 
-    The temporary name keeps the suffixes of ``path``, so that writers that look at them behave.
+    The temporary name keeps the suffixes of ``path``, so that writers that look at them behave. A link stays, and what it leads to is
+    replaced. Raises InputFileError where no file can be.
     """
-    target = Path(path)
+    check_output(path)
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix="-" + target.name, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=".unfinished-", suffix="-" + target.name[-100:], dir=target.parent)
     os.close(handle)
     unfinished = Path(name)
     try:
@@ -34,6 +38,35 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def check_output(path: str | os.PathLike, what: str = "output") -> None:
+    """Raise InputFileError where a file cannot be written: before long work, so that it is not lost.
+
+    Folders that are missing may be made; whether the disk has room is not known before.
+    """
+    target = Path(path)
+    told, hint = "", "name a file in a folder that you may write"
+    try:
+        if not os.fspath(path):
+            told = "has an empty name"
+        elif len(os.fsencode(target.name)) > MOST_BYTES_OF_NAME:
+            told = f"has a name of {len(os.fsencode(target.name))} bytes; expected at most {MOST_BYTES_OF_NAME}"
+        elif target.is_dir() or os.fspath(path).endswith(os.sep):
+            told, hint = "is a folder; expected a file", "name a file in it"
+        elif target.exists() and not target.is_file():
+            told = "is a device or a pipe; expected a file"
+        else:
+            place = Path(os.path.realpath(target) if target.is_symlink() else Path.cwd() / target)
+            there = next(folder for folder in place.parents if os.path.lexists(folder))
+            if not there.is_dir():
+                told = f"would lie in {str(there)!r}, which is no folder"
+            elif not os.access(there, os.W_OK | os.X_OK):
+                told = f"would lie in {str(there)!r}, where you may not write"
+    except OSError as error:
+        told = f"cannot be written: {error.strerror}"
+    if told:
+        raise InputFileError(f"{what} {os.fspath(path)!r} {told}", hint=hint)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -15,6 +15,9 @@ from .errors import StoppedError
 MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables by which MPI's launchers tell each process how many there are: Open MPI, MPICH and its kin, MVAPICH."""
 
+MPI_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+"""Those that tell each process which one it is."""
+
 WORKFLOW = "CALANDRIA_WORKFLOW"
 GRACE_SECONDS = 20.0
 BOOT = Path("/proc/sys/kernel/random/boot_id")

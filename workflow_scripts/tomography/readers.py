@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import re
 import struct
 import zipfile
@@ -179,8 +180,17 @@ def open_image(path: str | Path, *, dataset: str = "", shape: Shape | None = Non
     SettingsError
         If the dataset is not in the file, or raw options do not fit.
     """
+    if not str(path):
+        raise InputFileError("the image has an empty name", hint="name a file or a folder of slices")
     found = existing_file(path, "image")
     suffix = found.suffix.lower()
+    if found.is_file() and not found.stat().st_size:
+        raise InputFileError(f"{found.name} is empty; expected {KNOWN}", hint="copy or export the image again")
+    if shape is None and dtype:
+        raise SettingsError(
+            f"{found.name} is read with dtype {dtype!r} but without a shape",
+            hint="give both for raw files, none of them for others",
+        )
     with ExitStack() as opened:
         if shape is not None:
             stack = _raw(found, shape, dtype)
@@ -197,7 +207,7 @@ def open_image(path: str | Path, *, dataset: str = "", shape: Shape | None = Non
         elif suffix in RAW_SUFFIXES:
             raise InputFileError(
                 f"{found.name} is a raw file, which says nothing about its shape; the shape is missing",
-                hint="give shape and dtype: extents, slowest axis first (251x301x301), and a NumPy type (uint8)",
+                hint="give shape (--shape) and dtype (--dtype): extents, slowest axis first (251x301x301), and a NumPy type (uint8)",
             )
         elif suffix == ".png":
             raise _flat(found, _picture_shape(found))
@@ -235,11 +245,15 @@ class _InFile(Stack):
     """A stack that is one of the datasets of a file."""
 
 
+READING_ERRORS = (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
+"""What libraries raise on damaged files; RuntimeError is of zarr's codecs."""
+
+
 @contextmanager
 def _told(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, EOFError, TypeError, struct.error, zlib.error, zipfile.BadZipFile) as error:
+    except READING_ERRORS as error:
         raise InputFileError(
             f"{name} cannot be read ({type(error).__name__}: {error}); expected {KNOWN}",
             hint="copy or export the image again; it may be cut short, damaged or of another format than its name says",
@@ -281,12 +295,14 @@ def _raw(path: Path, shape: Shape, dtype: str) -> Stack:
         )
     try:
         kind = np.dtype(dtype or "uint8")
-    except TypeError:
+        if kind.kind not in "biuf":
+            raise TypeError
+    except (TypeError, ValueError, SyntaxError):
         raise SettingsError(
             f"dtype {dtype!r} is unknown",
             hint=nearest_name(dtype, ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]),
         ) from None
-    n_voxels, n_bytes = int(np.prod(shape)), path.stat().st_size
+    n_voxels, n_bytes = math.prod(shape), path.stat().st_size
     if n_bytes != n_voxels * kind.itemsize:
         per_voxel = n_bytes / n_voxels
         raise InputFileError(

@@ -179,7 +179,7 @@ class Solution:
         bounds = (self.lower_bound() * (1 - 1e-12), self.lowest * to * (1 + ROUNDING))
         low, high = (flux * to for flux in self.flux_range)
         raise ConvergenceError(
-            f"after {self.iterations} iterations D_eff / D_0 is known to an estimated {self.error_estimate:.1e}, asked for "
+            f"after {self.iterations} iterations D_eff / D_0 has an estimated relative error of {self.error_estimate:.1e}, asked for "
             f"{self.tolerance:.1e}; it is proven to be at least {bounds[0]:.9g} and at most {bounds[1]:.9g}; the fluxes of the best "
             f"field lie between {low:.9g} and {high:.9g}",
             hint="allow more iterations or a larger tolerance; phases of extreme contrast can be set to 0",

@@ -16,6 +16,12 @@ from .blocks import Blocks
 from .conjugate_gradients import Solution
 from .volume import ORDERS
 
+MEANING = {
+    "concentration": "(z, y, x), 0 before the first slice along the axis and 1 behind the last; NaN where nothing is joined to both ends",
+    "flux": "(component z, y, x; z, y, x), positive up the gradient, over D_0 x concentration difference / length along the axis",
+    "profile": "mean concentration of the joined voxels of each slice along the axis",
+}
+"""Of the arrays, told in the file."""
 SLICES = 32
 """Slices along z that are gathered and written at a time."""
 
@@ -157,7 +163,7 @@ def write_fields(path: str | os.PathLike, results: Mapping[str, Any], communicat
     with replacing(path) as unfinished:
         unfinished.unlink()
         with ZipStore(unfinished, mode="w", compression=zipfile.ZIP_STORED) as store:
-            root = zarr.create_group(store, attributes={"contract": "calandria-fields-1"})
+            root = zarr.create_group(store, attributes={"contract": "calandria-fields-1", "meaning": MEANING})
             for axis, result in results.items():
                 if result.field is None:
                     continue

@@ -43,6 +43,8 @@ def world(promised: int | None = None) -> Any:
             hint="install mpi4py and an MPI library",
         ) from error
     found = MPI.COMM_WORLD.size
+    if found > 1:
+        tell_errors_by(partial(_tell_once, MPI.COMM_WORLD.Dup()))
     if expected is not None and found != expected:
         raise DeviceError(
             f"{expected} ranks were promised ({name}), found a communicator of {found}",
@@ -51,7 +53,6 @@ def world(promised: int | None = None) -> Any:
     if found == 1:
         return None
     sys.excepthook = _abort_all
-    tell_errors_by(partial(_tell_once, MPI.COMM_WORLD.Dup()))
     return MPI.COMM_WORLD
 
 

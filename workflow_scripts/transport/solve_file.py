@@ -5,11 +5,14 @@ from the voxels' centres, so that an open channel has a tortuosity factor of exa
 the harmonic mean of their diffusivities. relative_diffusivity is D_eff / D_0; tortuosity_factor = conducting_fraction /
 relative_diffusivity, with the fraction of all conducting voxels; both have no unit. The volume is taken as (z, y, x), whole,
 voids included. Labels that no --diffusivity names do not conduct. A volume that nothing conducts through is a result: percolates is
-false, tortuosity_factor null. Files: .tif, .npy, .h5 (--dataset), .raw (--shape, --dtype), .zarr.zip.
+false, tortuosity_factor null. Files: .tif, a folder of TIFF or PNG slices, .npy, .h5 (--dataset), .raw (--shape, --dtype), .zarr, .zarr.zip.
+With --axis all the record holds one result per axis, under axes. Folders of outputs are made.
 Under MPI: mpiexec -n N calandria tortuosity ... --ranks N
 """
 
+import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -17,6 +20,7 @@ import numpy as np
 
 from ..common.cli import program, run
 from ..common.errors import ContractError, SettingsError
+from ..common.files import check_output
 from ..common.provenance import provenance
 from ..common.records import canonical_json, write_json
 from ..tomography.notation import parse_axes, parse_shape
@@ -63,6 +67,19 @@ def parse_diffusivities(words: Sequence[str]) -> dict[int, float]:
     return found
 
 
+def _check_outputs(options: Namespace) -> None:
+    """Raise InputFileError or SettingsError, before anything is solved, where a result could not be written or would overwrite another file."""
+    for option in ("output", "fields"):
+        if (path := getattr(options, option)) is not None:
+            check_output(path, f"--{option}")
+            if os.path.realpath(path) == os.path.realpath(options.file):
+                raise SettingsError(f"--{option} {path!r} is the volume itself", hint="name another file")
+    if options.fields is not None and not options.fields.endswith(".zarr.zip"):
+        raise SettingsError(
+            f"--fields {options.fields!r} does not end with .zarr.zip", hint="it is a zipped zarr file: name it so"
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, solve one file along one or all axes."""
     parser = program(__doc__ or "", "calandria tortuosity")
@@ -93,8 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--axes", default="zyx", help="order of the file's axes, slowest first")
     parser.add_argument("--ranks", type=int, default=None, help="number of MPI ranks that the launcher promised; checked")
     options = parser.parse_args(arguments)
-    diffusivities = parse_diffusivities(options.diffusivity)
     communicator = world(options.ranks)
+    diffusivities = parse_diffusivities(options.diffusivity)
+    _check_outputs(options)
     with ExitStack() as opened:
         shape = parse_shape(options.shape) if options.shape else None
         stack = opened.enter_context(open_image(options.file, dataset=options.dataset, shape=shape, dtype=options.dtype))
@@ -104,26 +122,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{options.file} holds {volume.dtype} values; expected labels, integers from 0 to 255",
                 hint="segment grey values into phases first; labels that were saved as floats: save them as uint8",
             )
-        results = directions(
-            volume,
-            diffusivities,
-            axes=AXIS_NAMES if options.axis == "all" else (options.axis,),
-            sides=options.sides,
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations,
-            communicator=communicator,
-            fields=options.fields is not None,
-            every_label=True,
-        )
+        try:
+            results = directions(
+                volume,
+                diffusivities,
+                axes=AXIS_NAMES if options.axis == "all" else (options.axis,),
+                sides=options.sides,
+                tolerance=options.tolerance,
+                max_iterations=options.max_iterations,
+                communicator=communicator,
+                fields=options.fields is not None,
+                every_label=True,
+            )
+        except (ContractError, SettingsError) as error:
+            raise type(error)(f"{options.file}: {error.message}", hint=error.hint) from error
     if options.fields is not None:
         write_fields(options.fields, results, communicator)
     if communicator is not None and communicator.rank:
         return
     records = [result.record() for result in results.values()]
-    asked = {key: value for key, value in vars(options).items() if key not in ("output", "file")}
+    asked = {key: value for key, value in vars(options).items() if key not in ("output", "file", "fields", "ranks")}
     content = {
         **(records[0] if len(records) == 1 else {"axes": {record["axis"]: record for record in records}}),
         "file": str(options.file),
+        "options": asked,
         "provenance": provenance("transport", settings=asked, inputs={"volume": options.file}),
     }
     if options.output is None:

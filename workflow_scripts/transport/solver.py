@@ -192,7 +192,7 @@ def directions(
     dict
         The result of each axis.
     """
-    table = _checked(labels, diffusivities, axes, sides, tolerance)
+    table = _checked(labels, diffusivities, axes, sides, tolerance, max_iterations)
     periodic = tuple(wrap and n > 1 for wrap, n in zip(_asked(sides, ""), labels.shape, strict=True))
     bulk = np.concatenate([[0.0], np.unique(table[table > 0])])
     volume: Volume | None = None
@@ -265,8 +265,18 @@ def _asked(sides: str | Mapping[str, str], axis: str) -> list[bool]:
 
 
 def _checked(
-    labels: Any, diffusivities: Mapping[int, float], axes: Sequence[str], sides: str | Mapping[str, str], tolerance: float
+    labels: Any,
+    diffusivities: Mapping[int, float],
+    axes: Sequence[str],
+    sides: str | Mapping[str, str],
+    tolerance: float,
+    max_iterations: int,
 ) -> NDArray[np.float64]:
+    if not hasattr(labels, "shape") or not hasattr(labels, "dtype"):
+        raise ContractError(
+            f"labels are a {type(labels).__name__}; expected an array (z, y, x)",
+            hint="make one by numpy.asarray(labels, numpy.uint8)",
+        )
     if len(labels.shape) != 3 or 0 in labels.shape:
         raise ContractError(
             f"labels have the shape {tuple(labels.shape)}; expected three axes (z, y, x), none empty",
@@ -283,12 +293,22 @@ def _checked(
         )
     for axis in axes:
         if axis not in AXIS_NAMES:
-            raise SettingsError(f"axis {axis!r} is unknown", hint=nearest_name(str(axis), AXIS_NAMES))
+            all_axes = "for all axes in one call: directions(labels, diffusivities)"
+            raise SettingsError(
+                f"axis {axis!r} is unknown", hint=all_axes if axis == "all" else nearest_name(str(axis), AXIS_NAMES)
+            )
         _asked(sides, axis)
     table = np.zeros(256)
     for label, value in diffusivities.items():
-        if int(label) != label or not 0 <= label <= 255:
-            raise SettingsError(f"diffusivities name the label {label!r}; expected 0 to 255", hint="name labels of the volume")
+        if not isinstance(label, int | np.integer) or not 0 <= label <= 255:
+            raise SettingsError(
+                f"diffusivities name the label {label!r}; expected an integer from 0 to 255", hint="name labels of the volume"
+            )
+        if not isinstance(value, int | float | np.number):
+            raise SettingsError(
+                f"the diffusivity of label {label} is {value!r}; expected a number",
+                hint="give it relative to the bulk diffusivity, e.g. 1 for pores",
+            )
         if not math.isfinite(value) or value < 0:
             raise SettingsError(
                 f"the diffusivity of label {label} is {value}; expected a finite number, at least 0",
@@ -307,8 +327,12 @@ def _checked(
             f"diffusivities range from {table[table > 0].min():g} to {table.max():g}; expected ratios down to 1e-12",
             hint="set the diffusivity of the poor conductor to 0",
         )
-    if not 1e-6 <= tolerance <= 0.1:
-        raise SettingsError(f"tolerance is {tolerance}; expected 1e-6 to 0.1", hint="1e-4 suits most volumes")
+    if not isinstance(max_iterations, int | np.integer) or max_iterations < 0:
+        raise SettingsError(
+            f"max_iterations is {max_iterations!r}; expected a whole number, at least 0", hint="500 suits most volumes"
+        )
+    if not isinstance(tolerance, int | float | np.number) or not 1e-6 <= tolerance <= 0.1:
+        raise SettingsError(f"tolerance is {tolerance!r}; expected 1e-6 to 0.1", hint="1e-4 suits most volumes")
     return table
 
 

@@ -50,6 +50,21 @@ def test_the_target_is_untouched_until_the_end_and_suffixes_are_kept(tmp_path):
     assert target.read_text() == "whole" and [path.name for path in tmp_path.iterdir()] == ["labels.zarr.zip"]
 
 
+def test_a_link_stays_and_a_long_name_and_a_new_folder_are_no_trouble(tmp_path):
+    (tmp_path / "link.json").symlink_to("real.json")
+    write_text(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").read_text() == "new"
+    write_text(tmp_path / "a" / "b" / ("c" * 250 + ".json"), "long")
+    assert [path.read_text() for path in (tmp_path / "a" / "b").iterdir()] == ["long"]
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputFileError, match="is a device or a pipe"):
+        write_text(tmp_path / "pipe", "new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     """The child of a killed run may write what the next run writes, too."""
     target = tmp_path / "model.pt"

@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import os
 
 import numpy as np
 import pytest
+import zarr
 
 from workflow_scripts.cli import main as calandria
 from workflow_scripts.common.errors import CalandriaError, ContractError, DeviceError, SettingsError
@@ -195,6 +197,16 @@ def test_calandria_tortuosity_reads_every_format(folder, labels, kind):
         ("f.raw --diffusivity 0=1 --shape 9x9x9", "729"),
         ("missing.tif --diffusivity 0=1", "missing.tif"),
         ("cut.npy --diffusivity 0=1", "cut.npy"),
+        ("empty.npy --diffusivity 0=1", "empty.npy is empty"),
+        ("f.npy --diffusivity 7=1", "f.npy: diffusivities name the label 7"),
+        ("f.npy --diffusivity 0=1 --dtype uint8", "without a shape"),
+        ("f.raw --diffusivity 0=1 --shape 10x6x7 --dtype ,", "dtype ',' is unknown"),
+        ("f.raw --diffusivity 0=1 --shape 10x6x7 --dtype U1", "dtype 'U1' is unknown"),
+        ("f.raw --diffusivity 0=1 --shape 99999999999x9999999999x9999999", "expected 9999998998"),
+        ("f.npy --diffusivity 0=1 --max-iterations -3", "-3"),
+        ("f.npy --diffusivity 0=1 --fields out.h5", "does not end with .zarr.zip"),
+        ("f.npy --diffusivity 0=1 --fields place.zarr.zip", "'place.zarr.zip' is a folder"),
+        ("torn.zarr --diffusivity 0=1", "torn.zarr"),
     ],
 )
 def test_calandria_tortuosity_refuses(folder, labels, words, told):
@@ -202,11 +214,44 @@ def test_calandria_tortuosity_refuses(folder, labels, words, told):
     np.save("float.npy", labels[0].astype(np.float32))
     np.save("flat.npy", labels[0, 0])
     labels[0].tofile("f.raw")
+    (folder / "empty.npy").touch()
+    (folder / "place.zarr.zip").mkdir()
+    zarr.create_array("torn.zarr", data=labels[0], chunks=labels[0].shape)
+    (chunk,) = [path for path in (folder / "torn.zarr").rglob("*") if path.is_file() and path.name != "zarr.json"]
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
     (folder / "cut.npy").write_bytes((folder / "f.npy").read_bytes()[:-100])
     with pytest.raises(CalandriaError) as caught:
         calandria(["tortuosity", *words.split(), "--output", "out.json"])
     assert told in str(caught.value)
     assert not (folder / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("", "has an empty name"),
+        ("place", "is a folder"),
+        ("place/", "is a folder"),
+        ("f.npy", "is the volume itself"),
+        ("link.npy", "is the volume itself"),
+        ("f.npy/out.json", "is no folder"),
+        ("loop/out.json", "is no folder"),
+        ("pipe", "is a device or a pipe"),
+        (f"{'a' * 300}.json", "305 bytes"),
+    ],
+)
+def test_outputs_that_cannot_be_are_told_before_anything_is_solved(folder, labels, monkeypatch, output, told):
+    np.save("f.npy", labels[0])
+    (folder / "place").mkdir()
+    (folder / "link.npy").symlink_to("f.npy")
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo("pipe")
+    before = {path.name for path in folder.iterdir()}
+    monkeypatch.setattr("workflow_scripts.transport.solve_file.directions", None)
+    with pytest.raises(CalandriaError) as caught:
+        calandria(["tortuosity", "f.npy", "--diffusivity", "0=1", "--output", output])
+    assert told in str(caught.value)
+    assert {path.name for path in folder.iterdir()} == before and np.array_equal(np.load("f.npy"), labels[0])
 
 
 def test_settings_name_unknown_phases():

@@ -79,6 +79,13 @@ def test_scale_of_diffusivities_scales_the_result():
         (OPEN, {0: 1.0}, {"sides": "perodic"}, SettingsError, "perodic"),
         (OPEN, {0: 1.0}, {"sides": {"w": "periodic"}}, SettingsError, "'w'"),
         (OPEN, {0: 1.0}, {"tolerance": 1e-9}, SettingsError, "1e-09"),
+        (OPEN, {0: 1.0}, {"tolerance": "1e-4"}, SettingsError, "'1e-4'"),
+        (OPEN, {0: 1.0}, {"max_iterations": -1}, SettingsError, "-1"),
+        (OPEN, {0: 1.0}, {"max_iterations": None}, SettingsError, "None"),
+        (OPEN, {0: "1"}, {}, SettingsError, "label 0 is '1'"),
+        (OPEN, {"0": 1.0}, {}, SettingsError, "'0'; expected an integer"),
+        (OPEN, {float("nan"): 1.0}, {}, SettingsError, "nan; expected an integer"),
+        (OPEN.tolist(), {0: 1.0}, {}, ContractError, "are a list"),
     ],
 )
 def test_bad_input_is_named(labels, diffusivities, options, error, told):
