@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,8 +95,9 @@ def run_search(
     try:
         with _kept(lock) as is_lost:
             _check_storage(folder, definition)
+            folder.make_folders(definition)
+            study = folder.open_study(definition)  # first, for a storage that cannot be opened is nothing to remember
             folder.write_definition(definition)
-            study = folder.open_study(definition)
             budget = budget_of(definition, grid_of(definition))
             if study.user_attrs.get("budget") != budget:
                 study.set_user_attr("budget", budget)  # a grid's size is known to whoever can import the objective only
@@ -304,7 +305,7 @@ class _Crew:
             words = self._launcher.last_words(name)
             # a bad node alone is no reason while others are at work or about to begin
             is_wrong_for_all = wrong and self._wrong == self._deaths and (not alive or self._rounds + 1 >= MANY_ROUNDS)
-            if is_wrong_for_all and not self._at_work(trials):
+            if is_wrong_for_all and not self._held(trials):
                 raise SearchError(f"worker {name} gave up: {words}", hint="mend that and start the same command again")
             if self._deaths > self._most_deaths:
                 raise SearchError(
@@ -323,18 +324,32 @@ class _Crew:
             free = budget - len(trials)
             if free < missing:  # what others hold, perhaps workers that joined by hand, gives ours nothing to do
                 free += sum(not trial.state.is_finished() for trial in trials) - self._at_work(trials)
+                self._resume = time.monotonic() + self._launcher.retry_seconds
             if free > 0:
                 self._launcher.start(min(missing, free))
-            else:
-                self._resume = time.monotonic() + self._launcher.retry_seconds
+
+    def _held(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Say whether somebody holds a trial, and is not known to be dead."""
+        return any(_asked(lease.is_held) for lease in self._leases_of(trials))
 
     def _at_work(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials have a worker that certainly lives."""
+        return sum(_asked(lease.is_held) and _asked(lease.shows_life) for lease in self._leases_of(trials))
+
+    def _leases_of(self, trials: Sequence[FrozenTrial]) -> Collection[OwnedLock]:
         running = {trial.number for trial in trials if not trial.state.is_finished()}
         for number in running - set(self._leases):
             self._leases[number] = self._folder.lease(self._definition.study_name, number, self._definition.search.lease_seconds)
         self._leases = {number: self._leases[number] for number in running}
-        return sum(lease.is_held() and lease.shows_life() for lease in self._leases.values())
+        return self._leases.values()
+
+
+def _asked(question: Callable[[], bool]) -> bool:
+    """Return what a lease answers; one that a file server does not show just now counts as held."""
+    try:
+        return question()
+    except OSError:
+        return True
 
 
 def _check_room(folder: StudyFolder) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+from sqlalchemy.exc import DBAPIError
 
 from ..common.cli import program, run
+from ..common.errors import DeviceError
 from .objective import StopRequested
 from .presence import Presence
 from .study import DATABASE_ERRORS, JournalError, StudyFolder
@@ -62,8 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except DATABASE_ERRORS as error:
             log.error("%s leaves: the database of trials fails: %s", name, " ".join(str(error).split())[:300])
             raise SystemExit(EXIT_NO_ANSWER) from error
+        except DeviceError as error:
+            if not workers:
+                raise
+            log.error("%s leaves, for its trial left a device that does not compute: %s", name, error.message)
+            raise SystemExit(EXIT_NO_ANSWER) from error
         except JournalError as error:
-            if not may_pass(error):
+            if not may_pass(error) and not isinstance(error.__context__, DBAPIError):  # whose text may hold a password
                 raise
             log.error("%s leaves: %s", name, error.message)
             raise SystemExit(EXIT_NO_ANSWER) from error

@@ -134,10 +134,14 @@ class StudyFolder:
 
     def write_definition(self, definition: SearchDefinition) -> None:
         """Write an identified definition for the workers and make the folders they need."""
+        self.make_folders(definition)
+        write_json(self.definition_path, asdict(replace(definition, search=None)) | {"search": definition.search.model_dump()})
+
+    def make_folders(self, definition: SearchDefinition) -> None:
+        """Make the folders of a study's leases, checkpoints and logs."""
         for name in ("checkpoints", "leases"):
             (self.directory / name / definition.study_name).mkdir(parents=True, exist_ok=True)
         self.log_folder.mkdir(exist_ok=True)
-        write_json(self.definition_path, asdict(replace(definition, search=None)) | {"search": definition.search.model_dump()})
 
     def read_definition(self) -> SearchDefinition:
         """Read the definition that the controller wrote."""

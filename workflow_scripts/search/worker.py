@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -70,16 +71,16 @@ def failing_reason(trials: Sequence[FrozenTrial], search: SearchSettings) -> str
 def places(trials: Sequence[FrozenTrial]) -> dict[int, str]:
     """Return where trials ran, by number: the machine, or the worker as long as only one machine has taken part."""
     work = {trial.number: trial.user_attrs["work"] for trial in trials if "work" in trial.user_attrs}
-    key = "machine" if len({record.get("machine") for record in work.values()}) > 1 else "worker"
+    key = "machine" if len({record["machine"] for record in work.values() if "machine" in record}) > 1 else "worker"
     return {number: str(record.get(key)) for number, record in work.items()}
 
 
 def suspected_place(trials: Sequence[FrozenTrial], search: SearchSettings) -> str | None:
-    """Return the only place at which trials failed, where others take part or are to; None otherwise."""
-    numbers = [trial.number for trial in trials if trial.state == TrialState.FAIL]
+    """Return the only place at which trials failed, where the study has several workers; None otherwise."""
+    numbers = [trial.number for trial in trials if trial.state == TrialState.FAIL] if search.workers > 1 else []
     found = places(trials) if numbers else {}
     failed = {found.get(number) for number in numbers}
-    return failed.pop() if len(failed) == 1 and (search.workers > 1 or len(set(found.values())) > 1) else None
+    return failed.pop() if len(failed) == 1 else None
 
 
 def _failed_too_often(trials: Sequence[FrozenTrial], max_failed_fraction: float) -> str:
@@ -165,8 +166,11 @@ class Worker:
             working_device(self.device)
         for path in [path for paths in self.definition.data.values() for path in paths]:
             try:
-                with open(path, "rb") as stream:
-                    stream.read(1)
+                if Path(path).is_dir():
+                    list(Path(path).iterdir())
+                else:
+                    with open(path, "rb") as stream:
+                        stream.read(1)
             except OSError as error:
                 raise InputFileError(
                     f"input file {path!r} of the search cannot be read on {self.machine}: {error.strerror}",
@@ -246,6 +250,7 @@ class Worker:
                 if not has_room:
                     return None, not running
             if not self._claim_lock.is_mine():  # a file server was away for long: another may have counted the trials meanwhile
+                self._others_live = False
                 return None, False
             trial = self.study.ask()
             lease = self._lease(trial.number)
@@ -330,6 +335,8 @@ class Worker:
                 raise  # the worker's trouble, not the trial's: another worker may run it
             except Exception as error:
                 if may_pass(error):
+                    if is_of_files(error) and claim.lease.is_mine():  # it may be the trial's own doing
+                        self._is_given_up(trial, self.study._storage.get_trial(trial._trial_id), str(error))
                     raise JournalError(
                         f"trial {number} met a file system that does not answer on {self.machine}: {error}",
                         hint="give the same command again when it does; the trial goes on",
@@ -384,7 +391,7 @@ def _origins(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and those that it came from."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def is_for_want_of_room(error: BaseException) -> bool:
@@ -396,12 +403,14 @@ def is_for_want_of_room(error: BaseException) -> bool:
     )
 
 
+def is_of_files(error: BaseException) -> bool:
+    """Say whether an error, or one that it came from, means a file system that is away."""
+    return any(isinstance(origin, OSError) and origin.errno in NO_ANSWER for origin in _origins(error))
+
+
 def may_pass(error: BaseException) -> bool:
     """Say whether an error, or one that it came from, means a file system or a database that is away."""
-    return any(
-        isinstance(origin, DBAPIError) or (isinstance(origin, OSError) and origin.errno in NO_ANSWER)
-        for origin in _origins(error)
-    )
+    return is_of_files(error) or any(isinstance(origin, DBAPIError) for origin in _origins(error))
 
 
 def set_threads(count: int) -> None:

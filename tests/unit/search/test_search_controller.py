@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from tests.helpers.locks import alive
 from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition, wait_for, worker_ids
-from workflow_scripts.common.errors import SettingsError
+from workflow_scripts.common.errors import CalandriaError, SettingsError
 from workflow_scripts.common.records import number, read_json, read_table
 from workflow_scripts.search.controller import SearchError, _check_room, run_search
 from workflow_scripts.search.launch import LocalProcesses, local_processes
@@ -267,6 +268,35 @@ def test_a_changed_storage_is_refused_and_trials_that_are_there_as_well_go_on(tm
 def test_a_study_without_a_completed_trial_has_no_best(tmp_path):
     with pytest.raises(SearchError, match=r"no trial .* completed"):
         search_here(tmp_path / "s", search={"n_trials": 2}, prune_from=0)
+
+
+def test_a_storage_that_cannot_be_opened_is_mended_by_another(tmp_path):
+    with pytest.raises(CalandriaError):
+        search_here(tmp_path / "s", search={"n_trials": 1, "storage": "sqlite:////no/such/folder/trials.db"})
+    _, trials = search_here(tmp_path / "s", search={"n_trials": 1})
+    assert [trial.state.name for trial in trials] == ["COMPLETE"]
+
+
+def test_bad_nodes_do_not_end_a_search_that_other_machines_work_on(tmp_path, monkeypatch):
+    """Their leases carry another machine's name, so that they are never seen to be dead before they lapse."""
+    monkeypatch.setattr("workflow_scripts.search.controller.WRONG_INPUT_SECONDS", 0.05)
+    definition = toy_definition(tmp_path / "s", search={"n_trials": 2}).identified()
+    folder = StudyFolder(tmp_path / "s")
+    folder.directory.mkdir()
+    folder.write_definition(definition)
+    study = folder.open_study(definition)
+    study.ask()
+    lease = folder.lease(definition.study_name, 0, 60)
+    assert lease.try_acquire()
+    lease.path.write_text(json.dumps({**json.loads(lease.path.read_text()), "machine": "elsewhere"}))
+    tasks = [(0, 2)] * 5
+
+    def launch(*study):
+        threading.Timer(4.0, lease.path.unlink).start()
+        return Tasks(*study, *tasks)
+
+    _, trials = search_here(tmp_path / "s", 1, launch=launch, search={"n_trials": 2})
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
 
 
 @pytest.mark.parametrize(("max_attempts", "deaths"), [(5, 7), (9, 11)])

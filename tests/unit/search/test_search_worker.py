@@ -17,7 +17,7 @@ from workflow_scripts.search.objective import StopRequested
 from workflow_scripts.search.presence import Presence
 from workflow_scripts.search.run_worker import main
 from workflow_scripts.search.study import JournalError, MendedJournal, StudyFolder
-from workflow_scripts.search.worker import EXIT_FAILING, EXIT_NO_ANSWER, EXIT_STOPPED, StudyFailingError, Worker
+from workflow_scripts.search.worker import EXIT_FAILING, EXIT_NO_ANSWER, EXIT_STOPPED, StudyFailingError, Worker, places
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def begun_and_failed(folder, definition, *work):
     study = folder.open_study(definition)
     for worker, machine, state in work:
         trial = study.ask()
-        trial.set_user_attr("work", {"worker": worker, "machine": machine})
+        trial.set_user_attr("work", {"worker": worker, **({"machine": machine} if machine else {})})
         trial.set_user_attr("reason", "no such library")
         if state:
             study.tell(trial, 1.0 if state == "COMPLETE" else None, state=optuna.trial.TrialState[state])
@@ -340,6 +340,30 @@ def test_a_file_system_that_does_not_answer_fails_no_trial(tmp_path, monkeypatch
             main(["--directory", str(folder.directory)])
     assert end.value.code == EXIT_NO_ANSWER and states(folder.open_study(definition)) == ["RUNNING"]
     assert states(work_here(folder).study) == ["COMPLETE"]
+
+
+def test_a_trial_that_always_meets_a_file_system_away_is_recorded_as_failed(tmp_path, monkeypatch):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 2, "max_attempts": 2})
+    run = toy_objective.run
+
+    def bad_sector(parameters, context):
+        if context.number == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return run(parameters, context)
+
+    monkeypatch.setattr(toy_objective, "run", bad_sector)
+    for expected in ("RUNNING", "FAIL"):
+        with pytest.raises(JournalError, match="does not answer"):
+            work_here(folder)
+        assert states(folder.open_study(definition)) == [expected]
+    assert states(work_here(folder).study) == ["FAIL", "COMPLETE"]
+
+
+def test_trials_from_before_machines_were_recorded_tell_nothing_of_this_one(tmp_path):
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 24, "max_failed_fraction": 0.5})
+    begun_and_failed(folder, definition, *[("former", None, "COMPLETE")] * 20, *[("here", HERE, "FAIL")] * 3)
+    trials = folder.open_study(definition).trials
+    assert set(places(trials).values()) == {"former", "here"}
 
 
 def test_a_database_that_cannot_be_opened_is_no_wrong_input(tmp_path):
