@@ -102,8 +102,8 @@ def test_cancelled_tasks_and_arrays_are_asked_for_again(tmp_path):
 
 
 def test_a_worker_at_its_time_limit_is_requeued_and_goes_on(tmp_path):
-    options = ["--runtime-minutes=1", "--signal-seconds=45"]
-    with ArraySearch(tmp_path / "s", 1, options, n_trials=1, toy={"steps": 24, "sleep_s": 1.0}) as search:
+    options = ["--runtime-minutes=1", "--signal-seconds=45"]  # SLURM looks every 30 s, so it tells after 15 to 45 s
+    with ArraySearch(tmp_path / "s", 1, options, n_trials=1, toy={"steps": 50, "sleep_s": 1.0}) as search:
         controller = search.start()
         search.wait_for_steps(1)
         (array,) = search.arrays()
