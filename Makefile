@@ -6,7 +6,7 @@ TOOL ?= apptainer
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := envs/lammps.lock envs/voxels.lock envs/torch.lock envs/workflow.lock
-SOURCES := pyproject.toml setup.py $(wildcard workflow_scripts/*/*.c workflow_scripts/*/*.h)
+SOURCES := pyproject.toml setup.py $(wildcard calandria/*/*.c calandria/*/*.h)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONNOUSERSITE = 1
 # one thread a job: the workflow itself keeps the cores busy
@@ -40,7 +40,7 @@ lint: $(VENV)/.development
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 	$(BIN)/python envs/write_locks.py --check
-	$(BIN)/python -m workflow_scripts.common.write_schema --check
+	$(BIN)/python -m workflow_scripts.study.write_schema --check
 
 format: $(VENV)/.development
 	$(BIN)/ruff check --fix .

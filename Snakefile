@@ -13,7 +13,7 @@ if set(config) <= {
     configfile: "config/config.yaml"
 
 
-include: "rules/common.smk"
+include: "rules/study.smk"
 include: "rules/inputs.smk"
 include: "rules/launching.smk"
 include: "rules/calendering.smk"

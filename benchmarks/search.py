@@ -19,11 +19,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from calandria.base.files import write_text
+from calandria.learning.settings import SearchSettings
+from calandria.search.status import CREATE_TRIAL, SET_STATE, read_journal
+from calandria.search.study import SearchDefinition, StudyFolder
 from tests.helpers.toy_objective import __name__ as OBJECTIVE
-from workflow_scripts.common.files import write_text
-from workflow_scripts.search.settings import SearchSettings
-from workflow_scripts.search.status import CREATE_TRIAL, SET_STATE, read_journal
-from workflow_scripts.search.study import SearchDefinition, StudyFolder
 
 
 def is_up(pid):

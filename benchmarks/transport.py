@@ -77,7 +77,7 @@ VOLUMES: dict[str, tuple[Callable[[], NDArray[np.uint8]], dict[int, float], str]
 
 def by_calandria(labels: NDArray[np.uint8], diffusivities: dict[int, float], sides: str, tolerance: float = TOLERANCE) -> float:
     """Ours."""
-    from workflow_scripts.transport.solver import tortuosity
+    from calandria.transport.solver import tortuosity
 
     return tortuosity(labels, diffusivities, sides=sides, tolerance=tolerance).relative_diffusivity
 
@@ -353,8 +353,8 @@ def _row(
 SCALING = """
 import json, os, sys, time
 import numpy as np
-from workflow_scripts.transport.ranks import world
-from workflow_scripts.transport.solver import tortuosity
+from calandria.transport.ranks import world
+from calandria.transport.solver import tortuosity
 communicator = world(int(sys.argv[2]))
 labels = np.load(sys.argv[1], mmap_mode="r")
 tortuosity(np.zeros((8, 8, 8), np.uint8), {0: 1.0})

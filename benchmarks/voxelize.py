@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from workflow_scripts.calendering.dumps import Particles
-from workflow_scripts.calendering.voxels import Grid, paint_frame
-from workflow_scripts.common.phases import AM, CBD, VOID
+from calandria.base.phases import AM, CBD, VOID
+from calandria.calendering.dumps import Particles
+from calandria.calendering.voxels import Grid, paint_frame
 
 GRID = Grid((125, 76, 76), 0.4, (True, True), 0.0)
 THICKNESS_UM = 46.6

@@ -24,7 +24,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 SOFTWARE = sorted(path.stem for path in (TOP / "containers").glob("*.def") if path.stem != "template")
 OF_FILES = ("docker-archive", "oci-archive", "localimage")  # addresses of apptainer that name a file
-COPIED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "containers/install.sh", "envs", "workflow_scripts")
+COPIED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "containers/install.sh", "envs", "calandria", "workflow_scripts")
 
 
 def version() -> str:

@@ -70,7 +70,7 @@ def trainer(threads, resources):
         limits = " ".join(
             f"{library}_NUM_THREADS={share}" for library in ("OMP", "MKL", "OPENBLAS")
         )
-        torchrun = f"-m workflow_scripts.common.torchrun --standalone --nproc-per-node {resources.processes}"
+        torchrun = f"-m workflow_scripts.learning.torchrun --standalone --nproc-per-node {resources.processes}"
         return f"env {limits} {python('torch', resources)} {torchrun}"
     return python("torch", resources)
 

@@ -12,12 +12,12 @@ import pytest
 import tifffile
 import yaml
 
+from calandria.base.records import read_json
+from calandria.base.volumes import read_labelled
+from calandria.cluster.runs import TOKEN
 from tests.helpers import slurm
 from tests.helpers.gates import begun, gated, notes, open_gate
 from tests.helpers.workflow import ON_SLURM, TWO_RANKS, job_counts, snakemake, start_snakemake
-from workflow_scripts.common.records import read_json
-from workflow_scripts.common.runs import TOKEN
-from workflow_scripts.common.volumes import read_labelled
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
+from calandria.base.records import read_table
+from calandria.search.locks import OwnedLock
 from tests.helpers import slurm
 from tests.helpers.arrays import ArraySearch, kill
 from tests.helpers.searching import ROOT, diary
-from workflow_scripts.common.records import read_table
-from workflow_scripts.search.locks import OwnedLock
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
+from calandria.search.locks import OwnedLock
 from tests.helpers.arrays import ArraySearch, kill
 from tests.helpers.searching import diary
-from workflow_scripts.search.locks import OwnedLock
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

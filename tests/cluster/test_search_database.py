@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from calandria.search.status import study_status
 from tests.helpers.arrays import ArraySearch, kill
 from tests.helpers.searching import check_diary
-from workflow_scripts.search.status import study_status
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

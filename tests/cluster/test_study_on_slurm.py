@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from calandria.base.records import read_json, read_table
+from calandria.base.volumes import read_labelled
 from tests.helpers import slurm
 from tests.helpers.tiny_study import SETTINGS, write_study
 from tests.helpers.workflow import ON_SLURM, TWO_RANKS, job_counts, snakemake, start_snakemake
-from workflow_scripts.common.records import read_json, read_table
-from workflow_scripts.common.volumes import read_labelled
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

@@ -12,15 +12,15 @@ import time
 import pytest
 import torch
 
+from calandria.base.records import read_table
+from calandria.learning.training import load_checkpoint
+from calandria.surrogate.training import load_model
 from tests.helpers import slurm
 from tests.helpers.processes import environment
 from tests.helpers.series import write_films
 from tests.helpers.tiny_study import SETTINGS, write_study
 from tests.helpers.workflow import ON_SLURM, PROFILE, snakemake
-from workflow_scripts.common.records import read_table
-from workflow_scripts.common.training import load_checkpoint
 from workflow_scripts.surrogate import split_films
-from workflow_scripts.surrogate.training import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -64,7 +64,7 @@ def test_two_nodes_train_together_stop_together_and_go_on(tmp_path):
 
 
 def test_copies_that_do_not_know_of_each_other_do_not_train(tmp_path):
-    torchrun = ["-m", "workflow_scripts.common.torchrun", "--standalone", "--nproc-per-node", "1"]
+    torchrun = ["-m", "workflow_scripts.learning.torchrun", "--standalone", "--nproc-per-node", "1"]
     program = ["-m", "workflow_scripts.surrogate.train_surrogate", "--architecture", "press_unet"]
     missing = [
         word
@@ -95,7 +95,7 @@ def at_checkpoints(event, words):
                 time.sleep(0.1)
             time.sleep({slow_s})
 
-if "workflow_scripts.autoencoder.train_autoencoder" in sys.orig_argv and "workflow_scripts.common.torchrun" not in sys.orig_argv:
+if "workflow_scripts.autoencoder.train_autoencoder" in sys.orig_argv and "workflow_scripts.learning.torchrun" not in sys.orig_argv:
     note("begin", os.environ.get("SLURMD_NODENAME"), os.environ["OMP_NUM_THREADS"])
     sys.addaudithook(at_checkpoints)
 """

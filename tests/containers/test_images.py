@@ -19,13 +19,13 @@ import pytest
 import tifffile
 import yaml
 
+from calandria.base.records import read_json, read_table, read_table_record
+from calandria.base.volumes import read_labelled
+from calandria.cluster.images import code_digest
 from tests.helpers import containers, slurm
 from tests.helpers.containers import RUN, call, call_with_all_rights
 from tests.helpers.dumps import write_loading
 from tests.helpers.workflow import ON_SLURM, REPOSITORY, TWO_RANKS, job_counts, snakemake
-from workflow_scripts.common.images import code_digest
-from workflow_scripts.common.records import read_json, read_table, read_table_record
-from workflow_scripts.common.volumes import read_labelled
 
 pytestmark = [pytest.mark.slow, pytest.mark.containers]
 
@@ -35,9 +35,9 @@ UNIT_TESTS = (
     "tests/unit/transport",
     "tests/unit/tomography",
     "tests/unit/calendering/test_voxels.py",
-    "tests/unit/common/test_common_volumes.py",
-    "tests/unit/common/test_common_files.py",
-    "tests/unit/common/test_common_provenance.py",
+    "tests/unit/base/test_volumes.py",
+    "tests/unit/base/test_files.py",
+    "tests/unit/base/test_provenance.py",
     "tests/physics/test_diffusion_ranks.py",
 )
 SETTINGS = {
@@ -140,9 +140,9 @@ def an_image_holds_its_lock_and_no_leftovers(site):
     )
     assert site.run("sh", "-c", leftovers, options=["--user", "root"]) == ""
     assert f'PRETTY_NAME="{site.name}"' in site.run("cat", "/etc/os-release")
-    digest = "from workflow_scripts.common.images import code_digest, image_record; print(code_digest(), image_record()['lock_sha256'])"
+    digest = "from calandria.cluster.images import code_digest; from calandria.base.provenance import image_record; print(code_digest(), image_record()['lock_sha256'])"
     lock = hashlib.sha256((site.checkout / "envs/voxels.lock").read_bytes()).hexdigest()
-    assert site.run("python", "-c", digest).split() == [code_digest(site.checkout / "workflow_scripts"), lock]
+    assert site.run("python", "-c", digest).split() == [code_digest(site.checkout), lock]
 
 
 def unit_tests_pass_inside_as_an_ordinary_user(site):
@@ -153,7 +153,7 @@ def unit_tests_pass_inside_as_an_ordinary_user(site):
     assert len(pins) == len(names)
     call(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", packages, *pins)
     folder = site.scratch / "tests-only"
-    shutil.copytree(site.checkout, folder, ignore=shutil.ignore_patterns("workflow_scripts", ".git"))
+    shutil.copytree(site.checkout, folder, ignore=shutil.ignore_patterns("calandria", "workflow_scripts", ".git"))
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o777 if path.is_dir() else 0o666)
     options = [

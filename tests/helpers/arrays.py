@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from calandria.base.records import read_json, read_table
+from calandria.search.status import study_status
+from calandria.search.study import StudyFolder
 from tests.helpers.searching import ROOT, check_diary, diary, worker_ids
-from workflow_scripts.common.records import read_json, read_table
-from workflow_scripts.search.status import study_status
-from workflow_scripts.search.study import StudyFolder
 
 PATIENCE_SECONDS = 240.0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workflow_scripts.calendering.dumps import Particles
+from calandria.calendering.dumps import Particles
 
 BOX = ((0.0, 8.0), (0.0, 6.0), (-1.0, 11.0))
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from workflow_scripts.common.records import read_table
+from calandria.base.records import read_table
 
 FOLDER = Path(__file__).parents[1] / "data" / "published"
 

@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from workflow_scripts.search.presence import Presence
-from workflow_scripts.search.settings import SearchSettings
-from workflow_scripts.search.study import SearchDefinition, StudyFolder
-from workflow_scripts.search.worker import Worker
+from calandria.learning.settings import SearchSettings
+from calandria.search.presence import Presence
+from calandria.search.study import SearchDefinition, StudyFolder
+from calandria.search.worker import Worker
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVE = "tests.helpers.toy_objective"

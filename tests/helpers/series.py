@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workflow_scripts.common.phases import AM, CBD, VOID
-from workflow_scripts.common.seeds import generator
-from workflow_scripts.common.volumes import Labelled, write_labelled
+from calandria.base.phases import AM, CBD, VOID
+from calandria.base.seeds import generator
+from calandria.base.volumes import Labelled, write_labelled
 
 EDGE_UM = 0.5
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from calandria.base.processes import process_start
 from tests.helpers.packages import install_packages
-from workflow_scripts.common.processes import process_start
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "postgresql")  # the last one for searches in a database
 REQUIRED = "CALANDRIA_TEST_CLUSTER"  # with it the tests run, and what is missing is an error

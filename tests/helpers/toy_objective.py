@@ -7,7 +7,7 @@ import time
 
 import optuna
 
-from workflow_scripts.common.files import write_text
+from calandria.base.files import write_text
 
 
 def suggest(trial, settings):

@@ -3,8 +3,8 @@
 import json
 import sys
 
+from calandria.cli.program import program, run
 from tests.helpers.searching import toy_definition
-from workflow_scripts.common.cli import program, run
 from workflow_scripts.search.options import add_search_options, run_as_asked
 
 

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from calandria.base.errors import ConvergenceError
+from calandria.transport import conjugate_gradients
+from calandria.transport.direct import is_small
+from calandria.transport.solver import directions, tortuosity
 from tests.helpers.ranks import start_ranks
 from tests.helpers.reference_diffusion import reference_diffusivity
-from workflow_scripts.common.errors import ConvergenceError
-from workflow_scripts.transport import conjugate_gradients
-from workflow_scripts.transport.direct import is_small
-from workflow_scripts.transport.solver import directions, tortuosity
 
 
 def channel(seed):
@@ -72,7 +72,7 @@ PROGRAM = """
 import json
 import numpy as np
 from mpi4py import MPI
-from workflow_scripts.transport.solver import tortuosity
+from calandria.transport.solver import tortuosity
 labels = np.load("labels.npy", mmap_mode="r")
 found = [
     tortuosity(labels, {0: 1.0, 1: 0.05, 2: 1e-6}, axis=axis, sides=sides, max_iterations=0, communicator=MPI.COMM_WORLD)

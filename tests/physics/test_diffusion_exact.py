@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from calandria.base.errors import ConvergenceError
+from calandria.transport import conjugate_gradients
+from calandria.transport.solver import tortuosity
 from tests.helpers.reference_diffusion import reference_diffusivity
-from workflow_scripts.common.errors import ConvergenceError
-from workflow_scripts.transport import conjugate_gradients
-from workflow_scripts.transport.solver import tortuosity
 
 SHAPES = [(1, 1, 1), (1, 5, 2), (17, 1, 3), (7, 11, 13), (2, 2, 2), (16, 16, 16), (3, 1, 1), (31, 4, 9)]
 

@@ -8,11 +8,11 @@ import zarr
 from scipy.ndimage import gaussian_filter
 from zarr.storage import ZipStore
 
+from calandria.base.records import read_json, read_table
+from calandria.base.volumes import Labelled, write_labelled
+from calandria.transport.settings import TransportSettings
+from calandria.transport.solver import tortuosity
 from tests.helpers.ranks import start_ranks
-from workflow_scripts.common.records import read_json, read_table
-from workflow_scripts.common.volumes import Labelled, write_labelled
-from workflow_scripts.transport.settings import TransportSettings
-from workflow_scripts.transport.solver import tortuosity
 
 pytestmark = pytest.mark.mpi
 
@@ -20,7 +20,7 @@ PROGRAM = """
 import json, sys
 import numpy as np
 from mpi4py import MPI
-from workflow_scripts.transport.solver import tortuosity
+from calandria.transport.solver import tortuosity
 labels = np.load("labels.npy", mmap_mode="r")
 found = []
 for axis in "zyx":
@@ -65,8 +65,8 @@ SHARED_LEVELS = """
 import json, sys
 import numpy as np
 from mpi4py import MPI
-from workflow_scripts.transport import multigrid
-from workflow_scripts.transport.solver import tortuosity
+from calandria.transport import multigrid
+from calandria.transport.solver import tortuosity
 multigrid.FEW = int(sys.argv[1])
 labels = np.load("large.npy", mmap_mode="r")
 found = []
@@ -98,9 +98,7 @@ def test_ranks_that_share_coarse_levels_find_the_same(tmp_path, ranks, few):
 
 def test_fields_of_two_ranks_are_those_of_one(tmp_path, labels):
     np.save(tmp_path / "labels.npy", labels)
-    words = (
-        "-m workflow_scripts.transport.solve_file labels.npy --axis all --diffusivity 0=1 --diffusivity 1=0.1 --sides periodic"
-    )
+    words = "-m calandria.cli.tortuosity labels.npy --axis all --diffusivity 0=1 --diffusivity 1=0.1 --sides periodic"
     for ranks in (1, 2):
         more = f" --tolerance 1e-6 --fields {ranks}.zarr.zip --output {ranks}.json --ranks {ranks}"
         done = start_ranks(ranks, (words + more).split(), tmp_path)
@@ -126,7 +124,7 @@ def test_fields_of_two_ranks_are_those_of_one(tmp_path, labels):
 )
 def test_a_wrong_option_is_told_once(tmp_path, labels, options, told):
     np.save(tmp_path / "labels.npy", labels)
-    done = start_ranks(2, ["-m", "workflow_scripts.transport.solve_file", "labels.npy", *options.split()], tmp_path)
+    done = start_ranks(2, ["-m", "calandria.cli.tortuosity", "labels.npy", *options.split()], tmp_path)
     lines = [line for line in done.stderr.splitlines() if line.startswith(("error", "hint", "Abort", "Traceback"))]
     assert done.returncode == 2 and len(lines) == 2 and lines[0].startswith("error: ") and told in done.stderr
 
@@ -174,7 +172,7 @@ def test_a_mistake_on_one_rank_ends_all_of_them(folder, labels):
     np.save(folder / "wrong.npy", wrong)
     done = start_ranks(
         2,
-        ["-m", "workflow_scripts.transport.solve_file", "wrong.npy", "--diffusivity", "0=1", "--output", "out.json"],
+        ["-m", "calandria.cli.tortuosity", "wrong.npy", "--diffusivity", "0=1", "--output", "out.json"],
         folder,
         60,
     )
@@ -184,16 +182,16 @@ def test_a_mistake_on_one_rank_ends_all_of_them(folder, labels):
 
 
 def test_a_mistake_that_all_ranks_meet_is_told_once(folder):
-    done = start_ranks(2, ["-m", "workflow_scripts.transport.solve_file", "none.npy", "--diffusivity", "0=1"], folder, 60)
+    done = start_ranks(2, ["-m", "calandria.cli.tortuosity", "none.npy", "--diffusivity", "0=1"], folder, 60)
     assert done.returncode == 2 and "Abort" not in done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
 
 
 ONE_FAILS = """
 import sys
-from workflow_scripts.common.cli import run
-from workflow_scripts.common.errors import InputFileError
-from workflow_scripts.transport.ranks import world
+from calandria.cli.program import run
+from calandria.base.errors import InputFileError
+from calandria.transport.ranks import world
 
 def main(arguments):
     communicator = world()

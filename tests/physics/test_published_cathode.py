@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-from workflow_scripts.transport.solver import tortuosity
+from calandria.transport.solver import tortuosity
 
 CATHODE = Path(__file__).resolve().parents[2] / "examples" / "nmc532_calendered" / "nmc_1_cal_with_cbd.tif"
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from workflow_scripts.autoencoder.settings import CaseSettings
-from workflow_scripts.common.settings import read_yaml
-from workflow_scripts.common.study import StudySettings
+from calandria.autoencoder.settings import CaseSettings
+from calandria.base.settings import read_yaml
+from calandria.study.study import StudySettings
 
 TOP = Path(__file__).parents[2]
 

@@ -5,11 +5,11 @@ import re
 import pytest
 import yaml
 
+from calandria.base.settings import read_sheet
+from calandria.calendering.settings import FilmRow
+from calandria.study.study import StudySettings
+from calandria.tomography.settings import SampleRow
 from tests.helpers.workflow import REPOSITORY, job_counts, snakemake
-from workflow_scripts.calendering.settings import FilmRow
-from workflow_scripts.common.settings import read_sheet
-from workflow_scripts.common.study import StudySettings
-from workflow_scripts.tomography.settings import SampleRow
 
 pytestmark = pytest.mark.slow
 

@@ -13,11 +13,11 @@ import pytest
 import tifffile
 import yaml
 
+from calandria.base.errors import InputFileError
+from calandria.base.files import lock_folder
+from calandria.base.volumes import read_labelled
 from tests.helpers.dumps import write_loading
 from tests.helpers.workflow import job_counts, snakemake, start_snakemake
-from workflow_scripts.common.errors import InputFileError
-from workflow_scripts.common.files import lock_folder
-from workflow_scripts.common.volumes import read_labelled
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +101,7 @@ def test_an_added_slice_is_imported(folder):
 
 
 def test_a_folder_is_locked_until_its_holder_ends(tmp_path):
-    code = f"import time; from workflow_scripts.common.files import lock_folder; held = lock_folder({str(tmp_path)!r}); print(1, flush=True); time.sleep(60)"
+    code = f"import time; from calandria.base.files import lock_folder; held = lock_folder({str(tmp_path)!r}); print(1, flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
         holder.stdout.readline()

@@ -11,9 +11,10 @@ import tomllib
 import pytest
 import yaml
 
+from calandria.study.study import STAGES
 from tests.helpers.workflow import REPOSITORY
-from workflow_scripts.common.study import STAGES
 
+PACKAGES = ("calandria", "workflow_scripts")
 HOME_OF = {"list_mini_volumes": "tomography"}  # run by the auto-encoder's rules, made of tomography
 RULE = re.compile(r"^ *rule (\w+):\n(.*?)(?=^ *(?:rule|def) |\Z)", re.MULTILINE | re.DOTALL)
 RULES = {
@@ -36,7 +37,7 @@ def pins(software):
 
 
 def test_the_rules_are_found():
-    assert len(RULES) >= 25 and {stage for stage, _ in RULES.values()} == {*STAGES, "common"}
+    assert len(RULES) >= 25 and {stage for stage, _ in RULES.values()} == {*STAGES, "study"}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -76,17 +77,13 @@ def test_a_program_explains_itself(program, capsys):
 
 
 def test_every_stage_is_a_package_with_a_version():
-    folders = {path.parent.name for path in (REPOSITORY / "workflow_scripts").glob("*/__init__.py")}
-    assert {f"workflow_scripts.{name}" for name in folders} | {"workflow_scripts"} == set(
-        PROJECT["tool"]["setuptools"]["packages"]
-    )
     for stage in STAGES:
-        assert importlib.import_module(f"workflow_scripts.{stage}").VERSION >= 1
+        assert importlib.import_module(f"calandria.{stage}").VERSION >= 1
         assert (REPOSITORY / f"rules/{stage}.smk").exists() and (REPOSITORY / f"tests/unit/{stage}").is_dir()
 
 
 def test_an_installed_package_has_all_files_of_the_package(tmp_path):
-    command = ["git", "ls-files", "-z", "workflow_scripts", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
+    command = ["git", "ls-files", "-z", *PACKAGES, "pyproject.toml", "setup.py", "README.md", "LICENSE"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\0")
     tracked = [name for name in listed if name and (REPOSITORY / name).exists()]
     for name in tracked:  # a copy, for what an earlier build left beside the sources would be taken, too
@@ -95,7 +92,7 @@ def test_an_installed_package_has_all_files_of_the_package(tmp_path):
     build = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
     subprocess.run(build, cwd=tmp_path / "source", check=True, capture_output=True)
     built = {str(path.relative_to(tmp_path / "built")) for path in (tmp_path / "built").rglob("*") if path.is_file()}
-    assert {name for name in tracked if name.startswith("workflow_scripts/")} - built == set()
+    assert {name for name in tracked if name.startswith(tuple(f"{package}/" for package in PACKAGES))} - built == set()
 
 
 def test_locks_agree_with_each_other_and_with_what_they_are_locks_of():
@@ -192,8 +189,8 @@ def test_what_tests_and_programs_import_is_named_in_the_extras():
         for texts in [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values()]
         for text in texts
     }
-    own = {"workflow_scripts", "tests", *sys.stdlib_module_names}
-    for folder in ("workflow_scripts", "tests", "envs"):
+    own = {*PACKAGES, "tests", *sys.stdlib_module_names}
+    for folder in (*PACKAGES, "tests", "envs"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             nodes = list(ast.walk(ast.parse(path.read_text())))
             modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}

@@ -29,7 +29,7 @@ def commands(finished):
     lines = sorted(line.strip().removeprefix("Shell command: ") for line in (finished.stdout + finished.stderr).splitlines())
     found = {}
     for line in lines:
-        if (program := re.search(r" -m workflow_scripts\.(?!common\.torchrun)\w+\.(\w+)", line)) is not None:
+        if (program := re.search(r" -m workflow_scripts\.(?!learning\.torchrun)\w+\.(\w+)", line)) is not None:
             found.setdefault(program.group(1), line)
     return found
 
@@ -81,7 +81,7 @@ def test_sites_and_several_gpus_reach_the_commands(study):
         snakemake(folder, *ON_SLURM, *option, "--dry-run", "--printshellcmds", *defaults, *threads, "--set-resources", *resources)
     )
     share = "OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2"
-    torchrun = f"exec env {share} python -m workflow_scripts.common.torchrun --standalone --nproc-per-node 4"
+    torchrun = f"exec env {share} python -m workflow_scripts.learning.torchrun --standalone --nproc-per-node 4"
     assert shown["train_surrogate"].startswith(f"{torchrun} -m workflow_scripts.surrogate.train_surrogate --processes 4 ")
     srun = "exec srun --kill-on-bad-exit=1 -n 8 --cpus-per-task=3 python -m workflow_scripts.autoencoder.train_autoencoder --processes 8 "
     assert shown["train_autoencoder"].startswith(srun)

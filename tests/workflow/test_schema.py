@@ -4,18 +4,18 @@ import jsonschema
 import pytest
 import yaml
 
+from calandria.base.errors import SettingsError
+from calandria.cli.program import run
+from calandria.study.study import STAGES, StudySettings, schema_text
 from tests.helpers.workflow import REPOSITORY
-from workflow_scripts.common.cli import run
-from workflow_scripts.common.errors import SettingsError
-from workflow_scripts.common.study import STAGES, StudySettings, schema_text
-from workflow_scripts.common.write_schema import main
+from workflow_scripts.study.write_schema import main
 
 SCHEMA = REPOSITORY / "config/schema.json"
 STUDIES = [REPOSITORY / "config/config.yaml", *sorted((REPOSITORY / "config/studies").glob("*.yaml"))]
 
 
 def test_the_schema_in_the_repository_is_that_of_the_settings():
-    assert SCHEMA.read_text() == schema_text(), "run python -m workflow_scripts.common.write_schema"
+    assert SCHEMA.read_text() == schema_text(), "run python -m workflow_scripts.study.write_schema"
     main(["--output", str(SCHEMA), "--check"])
 
 

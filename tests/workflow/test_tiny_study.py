@@ -11,10 +11,10 @@ import pytest
 import tifffile
 import yaml
 
+from calandria.base.records import read_json, read_table
+from calandria.base.volumes import read_labelled
 from tests.helpers.tiny_study import RUNS, SETTINGS, write_study
 from tests.helpers.workflow import REPOSITORY, job_counts, snakemake
-from workflow_scripts.common.records import read_json, read_table
-from workflow_scripts.common.volumes import read_labelled
 
 pytestmark = pytest.mark.slow
 

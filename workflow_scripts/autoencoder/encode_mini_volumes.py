@@ -6,15 +6,15 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
-from ..common.cli import program, run
-from ..common.files import replacing
-from ..common.provenance import provenance
-from ..common.records import canonical_json, write_table
-from .artefacts import read_model
-from .options import add_mini_volumes, add_settings, table_and_volumes
-from .preprocessing import CODINGS, open_images
-from .reconstruction import encode, examples, feature_columns, pairs
-from .settings import AutoencoderSettings
+from calandria.autoencoder.artefacts import read_model
+from calandria.autoencoder.preprocessing import CODINGS, open_images
+from calandria.autoencoder.reconstruction import encode, examples, feature_columns, pairs
+from calandria.autoencoder.settings import AutoencoderSettings
+from calandria.base.files import replacing
+from calandria.base.provenance import provenance
+from calandria.base.records import canonical_json, write_table
+from calandria.cli.program import program, run
+from workflow_scripts.autoencoder.options import add_mini_volumes, add_settings, table_and_volumes
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,18 +3,18 @@
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.errors import InputFileError
-from ..common.provenance import provenance
-from ..common.records import read_table, write_json
-from .artefacts import read_model
-from .evaluation import evaluate, linear_baseline
-from .figures import loss_figure, reconstruction_figure, save_figure
-from .options import add_mini_volumes, add_settings, table_and_volumes
-from .preprocessing import CODINGS, open_images
-from .reconstruction import examples, feature_columns, pairs
-from .settings import AutoencoderSettings
-from .training import LOSS_COLUMNS
+from calandria.autoencoder.artefacts import read_model
+from calandria.autoencoder.evaluation import evaluate, linear_baseline
+from calandria.autoencoder.figures import loss_figure, reconstruction_figure, save_figure
+from calandria.autoencoder.preprocessing import CODINGS, open_images
+from calandria.autoencoder.reconstruction import examples, feature_columns, pairs
+from calandria.autoencoder.settings import AutoencoderSettings
+from calandria.autoencoder.training import LOSS_COLUMNS
+from calandria.base.errors import InputFileError
+from calandria.base.provenance import provenance
+from calandria.base.records import read_table, write_json
+from calandria.cli.program import program, run
+from workflow_scripts.autoencoder.options import add_mini_volumes, add_settings, table_and_volumes
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Mapping, Sequence
 
-from ..common.errors import ContractError
-from ..tomography.list_mini_volumes import named_paths
-from ..tomography.mini_volumes import Origin, read_origins
+from calandria.base.errors import ContractError
+from calandria.cli.program import named_files
+from calandria.tomography.mini_volumes import Origin, read_origins
 
 SPLIT_HELP = (
     "blocks: consecutive mini-volumes of each sample validate, those within one window of them are left out; "
@@ -45,7 +45,7 @@ def table_and_volumes(options: argparse.Namespace) -> tuple[list[Origin], Mappin
     """
     origins = read_origins(options.mini_volumes)
     check_one_window(origins, options.mini_volumes)
-    return origins, named_paths(options.volumes)
+    return origins, named_files(options.volumes)
 
 
 def check_one_window(origins: Sequence[Origin], where: str) -> None:

@@ -6,13 +6,12 @@ Mini-volumes are listed anew for each trial's window and stride.
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..search.options import add_search_options, run_as_asked
-from ..search.study import SearchDefinition
-from ..tomography.list_mini_volumes import named_paths
-from .options import SPLIT_HELP, add_settings, add_volumes
-from .settings import AutoencoderSettings, training_slice
-from .splits import SPLITS
+from calandria.autoencoder.settings import AutoencoderSettings, training_slice
+from calandria.autoencoder.splits import SPLITS
+from calandria.cli.program import named_files, program, run
+from calandria.search.study import SearchDefinition
+from workflow_scripts.autoencoder.options import SPLIT_HELP, add_settings, add_volumes
+from workflow_scripts.search.options import add_search_options, run_as_asked
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     settings = AutoencoderSettings.from_slice(options.settings)
-    volumes = named_paths(options.volumes)
+    volumes = named_files(options.volumes)
     definition = SearchDefinition(
         name="autoencoder",
-        objective="workflow_scripts.autoencoder.trial",
+        objective="calandria.autoencoder.trial",
         settings={
             "autoencoder": training_slice(settings),
             "space": settings.space.model_dump(mode="json"),
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "slice_axis": options.slice_axis,
             "samples": list(volumes),
         },
-        data={name: [path] for name, path in volumes.items()},
+        data={name: [str(path)] for name, path in volumes.items()},
         search=settings.search,
         device=settings.training.device,
         value_name="mean squared error of the validation mini-volumes",

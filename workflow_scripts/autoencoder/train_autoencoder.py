@@ -9,18 +9,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..common.cli import program, run
-from ..common.errors import InputFileError
-from ..common.process_group import Processes, add_processes, joined
-from ..common.processes import stop_signals
-from ..common.provenance import provenance
-from ..common.records import file_digest, read_json, write_table
-from .artefacts import write_model
-from .options import SPLIT_HELP, add_mini_volumes, add_settings, table_and_volumes
-from .preprocessing import mean_value, open_images
-from .settings import AutoencoderSettings, training_slice
-from .splits import SPLITS, split_mini_volumes
-from .training import LOSS_COLUMNS, train
+from calandria.autoencoder.artefacts import write_model
+from calandria.autoencoder.preprocessing import mean_value, open_images
+from calandria.autoencoder.settings import AutoencoderSettings, training_slice
+from calandria.autoencoder.splits import SPLITS, split_mini_volumes
+from calandria.autoencoder.training import LOSS_COLUMNS, train
+from calandria.base.errors import InputFileError
+from calandria.base.processes import stop_signals
+from calandria.base.provenance import provenance
+from calandria.base.records import file_digest, read_json, write_table
+from calandria.cli.program import program, run
+from calandria.learning.process_group import Processes, add_processes, joined
+from workflow_scripts.autoencoder.options import SPLIT_HELP, add_mini_volumes, add_settings, table_and_volumes
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,11 +4,11 @@ import math
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.files import existing_file, write_text
-from .films import data_text, read_data
-from .lammps import parameters, simulation
-from .settings import CalenderingSettings
+from calandria.base.files import existing_file, write_text
+from calandria.calendering.films import data_text, read_data
+from calandria.calendering.lammps import parameters, simulation
+from calandria.calendering.settings import CalenderingSettings
+from calandria.cli.program import program, run
 
 DESCRIPTION = """Let the liquid surface sink to the film's thickness, take it away, and let the film relax (LAMMPS, one core).
 

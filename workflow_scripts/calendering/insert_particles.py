@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.files import write_text
-from ..common.seeds import generator
-from .films import data_text, insert_film
-from .settings import CalenderingSettings
+from calandria.base.files import write_text
+from calandria.base.seeds import generator
+from calandria.calendering.films import data_text, insert_film
+from calandria.calendering.settings import CalenderingSettings
+from calandria.cli.program import program, run
 
 DESCRIPTION = """Pack spheres of active material and carbon-binder domain at random, without overlap, above the foil.
 

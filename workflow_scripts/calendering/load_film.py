@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.files import existing_file, replacing, write_text
-from ..common.records import canonical_json
-from .films import read_data
-from .lammps import parameters, press_speed, simulation
-from .settings import CalenderingSettings
-from .trajectories import TABLE_OF_TURNS, packed, tar_of
+from calandria.base.files import existing_file, replacing, write_text
+from calandria.base.records import canonical_json
+from calandria.calendering.films import read_data
+from calandria.calendering.lammps import parameters, press_speed, simulation
+from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.trajectories import TABLE_OF_TURNS, packed, tar_of
+from calandria.cli.program import program, run
 
 DESCRIPTION = """Press a dried film at constant speed to the largest of the compression degrees (LAMMPS, one core).
 

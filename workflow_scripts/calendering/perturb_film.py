@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.files import existing_file, write_text
-from ..common.seeds import generator
-from .films import data_text, perturbed, read_data
-from .settings import CalenderingSettings
+from calandria.base.files import existing_file, write_text
+from calandria.base.seeds import generator
+from calandria.calendering.films import data_text, perturbed, read_data
+from calandria.calendering.settings import CalenderingSettings
+from calandria.cli.program import program, run
 
 DESCRIPTION = """Move every coordinate of a dried film by at most motion.perturbation_um.
 

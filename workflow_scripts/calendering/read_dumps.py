@@ -5,14 +5,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..common.cli import program, run
-from ..common.errors import SettingsError
-from ..common.progress import progress
-from ..common.provenance import provenance
-from .dumps import assemble, dump_files, length_unit, read_frames
-from .particles import write_run
-from .press import find_surface, frame_times, read_press
-from .settings import CalenderingSettings
+from calandria.base.errors import SettingsError
+from calandria.base.progress import progress
+from calandria.base.provenance import provenance
+from calandria.calendering.dumps import assemble, dump_files, length_unit, read_frames
+from calandria.calendering.particles import write_run
+from calandria.calendering.press import find_surface, frame_times, read_press
+from calandria.calendering.settings import CalenderingSettings
+from calandria.cli.program import program, run
 
 DESCRIPTION = """Read the particle dumps of one run (LAMMPS dump custom, LIGGGHTS; plain, gz, bz2, xz, zst) into one HDF5 file.
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.cli import program, run
-from ..common.errors import InputFileError
-from ..common.files import existing_file, replacing, write_text
-from .dumps import Frame, frames_of, open_dump
-from .films import bond_commands, touching_pairs
-from .lammps import parameters, simulation
-from .settings import CalenderingSettings
-from .trajectories import joined_frames, joined_tables, packed, read_turns
+from calandria.base.errors import InputFileError
+from calandria.base.files import existing_file, replacing, write_text
+from calandria.calendering.dumps import Frame, frames_of, open_dump
+from calandria.calendering.films import bond_commands, touching_pairs
+from calandria.calendering.lammps import parameters, simulation
+from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.trajectories import joined_frames, joined_tables, packed, read_turns
+from calandria.cli.program import program, run
 
 DESCRIPTION = """Raise the press from the turning point of one compression degree until the run has its frames (LAMMPS, one core).
 

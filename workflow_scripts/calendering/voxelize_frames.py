@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..common.cli import program, run
-from ..common.progress import progress
-from ..common.provenance import provenance
-from ..common.volumes import Labelled, write_labelled
-from .particles import read_run_file
-from .settings import CalenderingSettings
-from .voxels import choose_grid, paint_frame
+from calandria.base.progress import progress
+from calandria.base.provenance import provenance
+from calandria.base.volumes import Labelled, write_labelled
+from calandria.calendering.particles import read_run_file
+from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.voxels import choose_grid, paint_frame
+from calandria.cli.program import program, run
 
 DESCRIPTION = """Paint every frame of a run into a labelled time series (t, z, y, x): 0 pore, 1 CBD, 2 AM, 4 void above the film.
 

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from ..common.cli import program, run
-from ..common.files import replacing
-from ..common.records import read_table
-from ..common.volumes import open_labelled
-from ..surrogate.settings import VALUE_NAME
-from ..tomography.list_mini_volumes import named_paths
-from .figures import against_degree, loss_curves, phase_volumes, r2_per_frame, slices
-from .settings import ReportSettings
-from .tables import pair_columns, quantity_of
+from calandria.base.files import replacing
+from calandria.base.records import read_table
+from calandria.base.volumes import open_labelled
+from calandria.cli.program import named_files, program, run
+from calandria.report.figures import against_degree, loss_curves, phase_volumes, r2_per_frame, slices
+from calandria.report.tables import pair_columns, quantity_of
+from calandria.study.report_settings import ReportSettings
+from calandria.surrogate.settings import VALUE_NAME
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     metrics = [row for path in options.metrics for row in read_table(path)]
 
     columns = {}
-    for name, path in named_paths(options.series).items():
+    for name, path in named_files(options.series).items():
         with open_labelled(path) as (array, facts):
             columns[name] = array[-1]
             edge_um = facts.voxel_edge_um
     voxels_um3 = {}
-    for name, path in named_paths(options.runs).items():
+    for name, path in named_files(options.runs).items():
         film, degree = name.split(",")
         with open_labelled(path) as (_, facts):
             voxels_um3[film, int(degree)] = facts.voxel_edge_um**3
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if column == "porosity" or column.startswith(("relative_diffusivity", "tortuosity_factor"))
     }
     drawn: dict[str, Figure] = {
-        "losses": loss_curves({name: read_table(path) for name, path in named_paths(options.losses).items()}, VALUE_NAME),
+        "losses": loss_curves({name: read_table(path) for name, path in named_files(options.losses).items()}, VALUE_NAME),
         "r2": r2_per_frame(metrics),
         "r2_film": r2_per_frame(metrics, "r2_film"),
         "phases": phase_volumes(metrics, voxels_um3),

@@ -9,16 +9,13 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..common.cli import program, run
-from ..common.errors import SettingsError
-from ..common.files import write_text
-from ..common.phases import NAMES
-from ..common.records import read_json, read_table, read_table_record, write_table
-from ..common.volumes import open_labelled
-from ..tomography.list_mini_volumes import named_paths
-from ..tomography.notation import parse_labels
-from .settings import ReportSettings
-from .tables import (
+from calandria.base.errors import SettingsError
+from calandria.base.files import write_text
+from calandria.base.phases import NAMES
+from calandria.base.records import read_json, read_table, read_table_record, write_table
+from calandria.base.volumes import open_labelled
+from calandria.cli.program import named_files, program, run
+from calandria.report.tables import (
     COLUMNS,
     ELECTRODE_PHASES,
     LOSSES,
@@ -34,6 +31,8 @@ from .tables import (
     search_entries,
     surrogate_entries,
 )
+from calandria.study.report_settings import ReportSettings
+from calandria.tomography.notation import parse_labels
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,32 +63,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     settings = ReportSettings.from_slice(options.settings)
     cathodes = {f"{row['sample']} {row['state']}": row for row in read_table(f"{options.published}/cathodes_nmc532.csv")}
-    known = {name: cathodes.get(row) for name, row in named_paths(options.published_samples).items()}
-    phases = {name: read_json(path) for name, path in named_paths(options.phases).items()}
+    known = {name: cathodes.get(str(row)) for name, row in named_files(options.published_samples).items()}
+    phases = {name: read_json(path) for name, path in named_files(options.phases).items()}
     volumes = read_table(f"{options.published}/volumes.csv")
-    images = {name: volume_facts(path) for name, path in named_paths(options.volumes).items()}
+    images = {name: volume_facts(path) for name, path in named_files(options.volumes).items()}
 
     entries: list[Entry] = []
     for name, record in phases.items():
         entries += cathode_entries(name, record, known.get(name), images[name].get("state"), resolved_phases(images[name]))
-    for name, path in named_paths(options.diffusion).items():
+    for name, path in named_files(options.diffusion).items():
         sample, record = name.split(",")[0], read_json(path)
         factor = published_factor(record, phases[sample], volumes, cathodes)
         entries += diffusion_entries(sample, record, factor, resolved_phases(images[sample]))
-    transport, series = named_paths(options.transport), named_paths(options.series)
-    for name, path in named_paths(options.frames).items():
+    transport, series = named_files(options.transport), named_files(options.series)
+    for name, path in named_files(options.frames).items():
         film, degree = name.split(",")
         records = read_table_record(path), read_table_record(transport[name])
         tables = read_table(path), read_table(transport[name])
         entries += film_entries(film, degree, *tables, records, series_facts(series[name]))
     if options.metrics:
         scores, split = read_table(f"{options.published}/calendering_scores.csv"), read_json(_needed(options.split))
-        for path in named_paths(options.metrics).values():
+        for path in named_files(options.metrics).values():
             entries += surrogate_entries(read_table(path), read_table_record(path), split, scores)
-    for name, path in named_paths(options.evaluations).items():
+    for name, path in named_files(options.evaluations).items():
         entries += autoencoder_entries(name.replace(",", ", "), read_json(path))
-    best = named_paths(options.best)
-    for name, path in named_paths(options.trials).items():
+    best = named_files(options.best)
+    for name, path in named_files(options.trials).items():
         entries += search_entries(name, read_table(path), read_table_record(path), read_json(best[name]))
     entries += no_search_entries(options.not_searched)
     entries += published_entries(

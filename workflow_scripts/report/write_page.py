@@ -5,14 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..common.cli import program, run
-from ..common.files import existing_file, write_text
-from ..common.provenance import software_versions
-from ..common.records import read_table
-from ..tomography.list_mini_volumes import named_paths
-from .page import Grid, Picture, parsed, pivot, render, unit_shown
-from .settings import ReportSettings
-from .tables import BY_LABEL, LOSSES, shown
+from calandria.base.files import existing_file, write_text
+from calandria.base.provenance import software_versions
+from calandria.base.records import read_table
+from calandria.cli.program import named_files, program, run
+from calandria.report.page import Grid, Picture, parsed, pivot, render, unit_shown
+from calandria.report.tables import BY_LABEL, LOSSES, shown
+from calandria.study.report_settings import ReportSettings
 
 Rows = Sequence[dict[str, str]]
 
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in read_table(options.table):
         sections[row["section"]].append(row)
     pictures: dict[str, list[Picture]] = defaultdict(list)
-    for name, path in named_paths(options.figures).items():
+    for name, path in named_files(options.figures).items():
         section, _, caption = name.partition(":")
         pictures[section].append(Picture(existing_file(path, "figure").read_bytes(), caption))
     parts = [

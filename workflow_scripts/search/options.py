@@ -5,12 +5,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from ..common.errors import SettingsError
-from .controller import run_search
-from .launch import local_processes
-from .settings import RUN_CONTROL, ArraySettings, SearchSettings
-from .slurm import slurm_array
-from .study import SearchDefinition
+from calandria.base.errors import SettingsError
+from calandria.learning.settings import RUN_CONTROL, SearchSettings
+from calandria.search.controller import run_search
+from calandria.search.launch import local_processes
+from calandria.search.settings import ArraySettings
+from calandria.search.slurm import slurm_array
+from calandria.search.study import SearchDefinition
 
 ARRAY_OPTIONS = {
     "max_running": ("K", "tasks that run at the same time at most; no limit of ours if empty"),

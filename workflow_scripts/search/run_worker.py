@@ -9,12 +9,21 @@ from pathlib import Path
 import optuna
 from sqlalchemy.exc import DBAPIError
 
-from ..common.cli import program, run
-from ..common.errors import DeviceError
-from .objective import StopRequested
-from .presence import Presence
-from .study import DATABASE_ERRORS, JournalError, StudyFolder
-from .worker import EXIT_FAILING, EXIT_NO_ANSWER, EXIT_STOPPED, StudyFailingError, Worker, default_name, may_pass, set_threads
+from calandria.base.errors import DeviceError
+from calandria.cli.program import program, run
+from calandria.search.objective import StopRequested
+from calandria.search.presence import Presence
+from calandria.search.study import DATABASE_ERRORS, JournalError, StudyFolder
+from calandria.search.worker import (
+    EXIT_FAILING,
+    EXIT_NO_ANSWER,
+    EXIT_STOPPED,
+    StudyFailingError,
+    Worker,
+    default_name,
+    may_pass,
+    set_threads,
+)
 
 log = logging.getLogger("workflow_scripts.search")
 

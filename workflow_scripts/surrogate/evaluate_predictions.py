@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from ..common.cli import program, run
-from ..common.errors import ContractError, InputFileError
-from ..common.progress import progress
-from ..common.provenance import provenance
-from ..common.records import number, read_json, read_table, write_recorded_table
-from ..common.volumes import Labelled, read_labelled
-from .metrics import frame_row, is_release, spring_back
-from .rollout import MODES, voxel_thickness
-from .settings import SurrogateSettings
-from .splits import run_is_leaking
+from calandria.base.errors import ContractError, InputFileError
+from calandria.base.progress import progress
+from calandria.base.provenance import provenance
+from calandria.base.records import number, read_json, read_table, write_recorded_table
+from calandria.base.volumes import Labelled, read_labelled
+from calandria.cli.program import program, run
+from calandria.surrogate.metrics import frame_row, is_release, spring_back
+from calandria.surrogate.rollout import MODES, voxel_thickness
+from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.splits import run_is_leaking
 
 DESCRIPTION = """Compare predicted series with the true one: a row per predictor, mode and predicted frame.
 

@@ -4,16 +4,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..calendering.particles import read_run_file
-from ..common.cli import program, run
-from ..common.errors import ContractError, InputFileError, SettingsError, nearest_name
-from ..common.provenance import provenance
-from ..common.training import select_device
-from ..common.volumes import Labelled, read_labelled, write_labelled
-from .models import grid_remedy
-from .rollout import MODES, predict_by_baseline, predict_by_model, predict_by_replicate, predicted_series
-from .settings import SurrogateSettings
-from .training import edges_alike, load_model
+from calandria.base.errors import ContractError, InputFileError, SettingsError, nearest_name
+from calandria.base.provenance import provenance
+from calandria.base.volumes import Labelled, read_labelled, write_labelled
+from calandria.calendering.particles import read_run_file
+from calandria.cli.program import program, run
+from calandria.learning.training import select_device
+from calandria.surrogate.models import grid_remedy
+from calandria.surrogate.rollout import MODES, predict_by_baseline, predict_by_model, predict_by_replicate, predicted_series
+from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.training import edges_alike, load_model
 
 DESCRIPTION = """Predict the frames of a series, one step from true frames and as a free rollout from the first lag_window ones.
 

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.errors import SettingsError
-from ..search.options import add_search_options, run_as_asked
-from ..search.study import SearchDefinition
-from .settings import SurrogateSettings
-from .trial import VALUE_NAME
+from calandria.base.errors import SettingsError
+from calandria.cli.program import program, run
+from calandria.search.study import SearchDefinition
+from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.trial import VALUE_NAME
+from workflow_scripts.search.options import add_search_options, run_as_asked
 
 DESCRIPTION = """Search hyperparameters of the network that surrogate.search names, by validation loss after a short training.
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     searched = settings.model_copy(update={"search": settings.search.model_copy(update={"study": type(study)()})})
     definition = SearchDefinition(
         name=f"surrogate_{settings.search.architecture}",
-        objective="workflow_scripts.surrogate.trial",
+        objective="calandria.surrogate.trial",
         settings=searched.model_dump(mode="json"),
         data={"split": [options.split], "frames": list(options.frames)},
         search=study,

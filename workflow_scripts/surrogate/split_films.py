@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.provenance import provenance
-from ..common.records import write_json
-from .settings import SurrogateSettings
-from .splits import split_runs
-from .windows import describe_runs
+from calandria.base.provenance import provenance
+from calandria.base.records import write_json
+from calandria.cli.program import program, run
+from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.splits import split_runs
+from calandria.surrogate.windows import describe_runs
 
 DESCRIPTION = """Divide the windows of all series among training, validation and test.
 

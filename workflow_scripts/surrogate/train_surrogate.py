@@ -5,18 +5,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..common.cli import program, run
-from ..common.errors import SettingsError, nearest_name
-from ..common.process_group import Processes, add_processes, joined
-from ..common.processes import stop_signals
-from ..common.provenance import provenance
-from ..common.records import read_json, write_table
-from ..common.training import save_checkpoint
-from .settings import SurrogateSettings
-from .splits import part_places
-from .training import LOSS_COLUMNS, model_record, train
-from .trial import with_parameters
-from .windows import describe_runs
+from calandria.base.errors import SettingsError, nearest_name
+from calandria.base.processes import stop_signals
+from calandria.base.provenance import provenance
+from calandria.base.records import read_json, write_table
+from calandria.cli.program import program, run
+from calandria.learning.process_group import Processes, add_processes, joined
+from calandria.learning.training import save_checkpoint
+from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.splits import part_places
+from calandria.surrogate.training import LOSS_COLUMNS, model_record, train
+from calandria.surrogate.trial import with_parameters
+from calandria.surrogate.windows import describe_runs
 
 DESCRIPTION = """Train a network to predict the next frame from a lag window.
 

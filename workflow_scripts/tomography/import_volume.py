@@ -6,16 +6,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..common.cli import program, run
-from ..common.errors import ContractError, SettingsError
-from ..common.provenance import provenance
-from ..common.settings import mistakes
-from ..common.volumes import Labelled, write_labelled
-from .labels import describe_values, read_labels
-from .notation import parse_classes, parse_crop, parse_labels, parse_shape
-from .readers import View, open_image
-from .segmentation import segment
-from .settings import SampleRow
+from calandria.base.errors import ContractError, SettingsError
+from calandria.base.provenance import provenance
+from calandria.base.settings import mistakes
+from calandria.base.volumes import Labelled, write_labelled
+from calandria.cli.program import program, run
+from calandria.tomography.labels import describe_values, read_labels
+from calandria.tomography.notation import parse_classes, parse_crop, parse_labels, parse_shape
+from calandria.tomography.readers import View, open_image
+from calandria.tomography.segmentation import segment
+from calandria.tomography.settings import SampleRow
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

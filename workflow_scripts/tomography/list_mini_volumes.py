@@ -1,32 +1,13 @@
 """List mini-volumes, windows of consecutive slices, as a table of origins; nothing is copied."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.errors import ContractError, SettingsError
-from ..common.records import write_table
-from ..common.volumes import open_labelled
-from .mini_volumes import COLUMNS, list_origins, origin_rows
-
-
-def named_paths(words: Sequence[str]) -> Mapping[str, str]:
-    """Return the paths of ``name=path`` words by name, in their order.
-
-    >>> named_paths(["a=x/a.zarr.zip"])
-    {'a': 'x/a.zarr.zip'}
-    """
-    paths: dict[str, str] = {}
-    for word in words:
-        name, separator, path = word.partition("=")
-        if not (name and separator and path):
-            raise SettingsError(
-                f"{word!r} is not name=path", hint="write e.g. cathode=results/tomography/cathode/labels.zarr.zip"
-            )
-        if name in paths:
-            raise SettingsError(f"the sample {name!r} is named twice", hint="give each volume a name of its own")
-        paths[name] = path
-    return paths
+from calandria.base.errors import ContractError
+from calandria.base.records import write_table
+from calandria.base.volumes import open_labelled
+from calandria.cli.program import named_files, program, run
+from calandria.tomography.mini_volumes import COLUMNS, list_origins, origin_rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     n_slices, sides = {}, {}
     axis = "zyx".index(options.slice_axis)
-    for name, path in named_paths(options.volumes).items():
+    for name, path in named_files(options.volumes).items():
         with open_labelled(path) as (array, _):
             if array.ndim != 3:
                 raise ContractError(

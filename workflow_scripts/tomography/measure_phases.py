@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..common.cli import program, run
-from ..common.errors import ContractError
-from ..common.provenance import provenance
-from ..common.records import write_json
-from ..common.volumes import read_labelled
-from .measurements import measure
+from calandria.base.errors import ContractError
+from calandria.base.provenance import provenance
+from calandria.base.records import write_json
+from calandria.base.volumes import read_labelled
+from calandria.cli.program import program, run
+from calandria.tomography.measurements import measure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..common.cli import program, run
-from ..common.phases import PHASES
-from ..common.records import write_recorded_table
-from ..common.volumes import Labelled, volume_fractions
-from .interfaces import INTERFACES, count_interfaces
-from .options import named_files, read_all_series, table_record
+from calandria.base.phases import PHASES
+from calandria.base.records import write_recorded_table
+from calandria.base.volumes import Labelled, volume_fractions
+from calandria.cli.program import named_files, program, run
+from calandria.transport.interfaces import INTERFACES, count_interfaces
+from calandria.transport.series import read_all_series, table_record
 
 COLUMNS = (
     "series",

@@ -8,15 +8,15 @@ Under mpiexec the volume is cut into slabs along z, and each rank reads its own:
 import sys
 from collections.abc import Sequence
 
-from ..common.cli import program, run
-from ..common.errors import ContractError, SettingsError, nearest_name
-from ..common.provenance import provenance
-from ..common.records import write_json
-from ..common.volumes import open_labelled
-from .lazy import SlicedVolume, electrode_slices
-from .ranks import world
-from .settings import TransportSettings
-from .solver import AXIS_NAMES, tortuosity
+from calandria.base.errors import ContractError, SettingsError, nearest_name
+from calandria.base.provenance import provenance
+from calandria.base.records import write_json
+from calandria.base.volumes import open_labelled
+from calandria.cli.program import program, run
+from calandria.transport.lazy import SlicedVolume, electrode_slices
+from calandria.transport.ranks import world
+from calandria.transport.settings import TransportSettings
+from calandria.transport.solver import AXIS_NAMES, tortuosity
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

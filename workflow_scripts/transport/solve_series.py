@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from ..common.cli import program, run
-from ..common.errors import CalandriaError
-from ..common.progress import progress
-from ..common.records import write_recorded_table
-from .options import named_files, read_all_series, table_record
-from .ranks import together, world
-from .settings import TransportSettings
-from .solver import TransportResult, as_row, electrode, tortuosity
+from calandria.base.errors import CalandriaError
+from calandria.base.progress import progress
+from calandria.base.records import write_recorded_table
+from calandria.cli.program import named_files, program, run
+from calandria.transport.ranks import together, world
+from calandria.transport.series import read_all_series, table_record
+from calandria.transport.settings import TransportSettings
+from calandria.transport.solver import TransportResult, as_row, electrode, tortuosity
 
 COLUMNS = ("series", "frame", "case", "axis", "relative_diffusivity", "effective_diffusivity_m2_s", "tortuosity_factor")
 COLUMNS = (*COLUMNS, *(item.name for item in fields(TransportResult) if item.name not in (*COLUMNS, "field")))

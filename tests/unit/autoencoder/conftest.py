@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from workflow_scripts.autoencoder.settings import AutoencoderSettings
-from workflow_scripts.common.records import write_json
-from workflow_scripts.common.volumes import Labelled, write_labelled
+from calandria.autoencoder.settings import AutoencoderSettings
+from calandria.base.records import write_json
+from calandria.base.volumes import Labelled, write_labelled
 from workflow_scripts.tomography import list_mini_volumes
 
 

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calandria.autoencoder.models import Autoencoder, image_sizes, layer_table
+from calandria.base.errors import SettingsError
 from tests.helpers.published import published_table
-from workflow_scripts.autoencoder.models import Autoencoder, image_sizes, layer_table
-from workflow_scripts.common.errors import SettingsError
 
 
 @pytest.mark.published

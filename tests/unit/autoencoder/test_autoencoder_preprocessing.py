@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow_scripts.autoencoder.preprocessing import ResizedSlices, code_labels, mean_value, resize_slices
-from workflow_scripts.common.errors import ContractError
-from workflow_scripts.tomography.mini_volumes import MiniVolumes, list_origins
+from calandria.autoencoder.preprocessing import ResizedSlices, code_labels, mean_value, resize_slices
+from calandria.base.errors import ContractError
+from calandria.tomography.mini_volumes import MiniVolumes, list_origins
 
 
 def labels(depth, size=20, seed=0):

@@ -2,10 +2,10 @@
 
 import pytest
 
+from calandria.base.records import read_table
+from calandria.learning.training import load_checkpoint
 from tests.helpers.processes import ends, processes_of
 from workflow_scripts.autoencoder import train_autoencoder
-from workflow_scripts.common.records import read_table
-from workflow_scripts.common.training import load_checkpoint
 
 PROGRAM = "workflow_scripts.autoencoder.train_autoencoder"
 

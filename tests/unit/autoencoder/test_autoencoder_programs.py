@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from workflow_scripts.autoencoder import encode_mini_volumes, evaluate_autoencoder, search_autoencoder, train_autoencoder, trial
-from workflow_scripts.autoencoder.artefacts import read_model
-from workflow_scripts.autoencoder.settings import AutoencoderSettings, NetworkSettings, training_slice
-from workflow_scripts.common.errors import ContractError, InputFileError, SettingsError
-from workflow_scripts.common.records import read_table, write_json
-from workflow_scripts.common.volumes import Labelled, write_labelled
-from workflow_scripts.search.objective import TrialContext
+from calandria.autoencoder import trial
+from calandria.autoencoder.artefacts import read_model
+from calandria.autoencoder.settings import AutoencoderSettings, NetworkSettings, training_slice
+from calandria.base.errors import ContractError, InputFileError, SettingsError
+from calandria.base.records import read_table, write_json
+from calandria.base.volumes import Labelled, write_labelled
+from calandria.search.objective import TrialContext
+from workflow_scripts.autoencoder import encode_mini_volumes, evaluate_autoencoder, search_autoencoder, train_autoencoder
 from workflow_scripts.tomography import list_mini_volumes
 
 

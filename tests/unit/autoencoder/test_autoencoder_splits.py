@@ -2,9 +2,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from workflow_scripts.autoencoder.splits import shared_slices, split_mini_volumes
-from workflow_scripts.common.errors import ContractError, SettingsError
-from workflow_scripts.tomography.mini_volumes import list_origins
+from calandria.autoencoder.splits import shared_slices, split_mini_volumes
+from calandria.base.errors import ContractError, SettingsError
+from calandria.tomography.mini_volumes import list_origins
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workflow_scripts.autoencoder.figures import loss_figure
-from workflow_scripts.autoencoder.statistics import (
+from calandria.autoencoder.figures import loss_figure
+from calandria.autoencoder.statistics import (
     Moments,
     block_starts,
     bootstrap_interval,

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from calandria.autoencoder.artefacts import read_model, write_model
+from calandria.autoencoder.preprocessing import ResizedSlices
+from calandria.autoencoder.settings import AutoencoderSettings, NetworkSettings, SpaceSettings, TrainingSettings
+from calandria.autoencoder.splits import split_mini_volumes
+from calandria.autoencoder.training import build, mean_squared_error, train
+from calandria.base.errors import ConvergenceError, DeviceError, InputFileError, StoppedError
+from calandria.learning import training as common_training
+from calandria.learning.training import load_checkpoint, save_checkpoint
+from calandria.tomography.mini_volumes import MiniVolumes, list_origins
 from tests.helpers.processes import stopping_every
-from workflow_scripts.autoencoder.artefacts import read_model, write_model
-from workflow_scripts.autoencoder.preprocessing import ResizedSlices
-from workflow_scripts.autoencoder.settings import AutoencoderSettings, NetworkSettings, SpaceSettings, TrainingSettings
-from workflow_scripts.autoencoder.splits import split_mini_volumes
-from workflow_scripts.autoencoder.training import build, mean_squared_error, train
-from workflow_scripts.common import training as common_training
-from workflow_scripts.common.errors import ConvergenceError, DeviceError, InputFileError, StoppedError
-from workflow_scripts.common.training import load_checkpoint, save_checkpoint
-from workflow_scripts.tomography.mini_volumes import MiniVolumes, list_origins
 
 NETWORK = NetworkSettings(hidden_neurons=16, latent_features=4)
 

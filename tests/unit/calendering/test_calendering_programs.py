@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calandria.base.errors import ContractError, InputFileError, SettingsError
+from calandria.base.volumes import read_labelled
+from calandria.calendering.films import read_data
+from calandria.calendering.particles import read_run_file, write_run
+from calandria.calendering.press import Surface
 from tests.helpers.dumps import write_loading
 from workflow_scripts.calendering import (
     dry_film,
@@ -18,11 +23,6 @@ from workflow_scripts.calendering import (
     release_film,
     voxelize_frames,
 )
-from workflow_scripts.calendering.films import read_data
-from workflow_scripts.calendering.particles import read_run_file, write_run
-from workflow_scripts.calendering.press import Surface
-from workflow_scripts.common.errors import ContractError, InputFileError, SettingsError
-from workflow_scripts.common.volumes import read_labelled
 
 TINY = {
     "film": {"width_um": 10.2, "thickness_um": 10.0, "am_diameters": {"maximum_um": 6.0}},

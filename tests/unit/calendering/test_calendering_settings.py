@@ -1,7 +1,7 @@
 import pytest
 
-from workflow_scripts.calendering.settings import CalenderingSettings, DumpSettings
-from workflow_scripts.common.errors import SettingsError
+from calandria.base.errors import SettingsError
+from calandria.calendering.settings import CalenderingSettings, DumpSettings
 
 
 def test_frames_of_the_paper_and_between_and_beyond():

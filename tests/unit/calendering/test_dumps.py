@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
+from calandria.base.errors import InputFileError
+from calandria.calendering import dumps
+from calandria.calendering.dumps import assemble, dump_files, read_frames, read_run
+from calandria.calendering.settings import DumpSettings
 from tests.helpers.dumps import BOX, columns_of, dump_text, random_particles, write_dump
-from workflow_scripts.calendering import dumps
-from workflow_scripts.calendering.dumps import assemble, dump_files, read_frames, read_run
-from workflow_scripts.calendering.settings import DumpSettings
-from workflow_scripts.common.errors import InputFileError
 
 RULES = DumpSettings()
 
@@ -101,9 +101,7 @@ def test_damaged_dumps_are_not_left_out_silently(tmp_path, content):
 
 
 def test_the_reader_of_dumps_imports_nothing_heavy():
-    code = (
-        "import sys, workflow_scripts.calendering.dumps; print(*{'torch', 'h5py', 'zarr', 'scipy', 'skimage'} & set(sys.modules))"
-    )
+    code = "import sys, calandria.calendering.dumps; print(*{'torch', 'h5py', 'zarr', 'scipy', 'skimage'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == ""
 
 

@@ -4,8 +4,10 @@ import math
 import numpy as np
 import pytest
 
-from workflow_scripts.calendering import lammps
-from workflow_scripts.calendering.films import (
+from calandria.base.errors import DeviceError, InputFileError, SettingsError
+from calandria.base.seeds import generator
+from calandria.calendering import lammps
+from calandria.calendering.films import (
     bond_commands,
     data_text,
     insert_film,
@@ -14,10 +16,8 @@ from workflow_scripts.calendering.films import (
     read_data,
     touching_pairs,
 )
-from workflow_scripts.calendering.settings import FilmSettings, MotionSettings
-from workflow_scripts.calendering.trajectories import frame_texts, joined_frames, packed, read_turns, tar_of
-from workflow_scripts.common.errors import DeviceError, InputFileError, SettingsError
-from workflow_scripts.common.seeds import generator
+from calandria.calendering.settings import FilmSettings, MotionSettings
+from calandria.calendering.trajectories import frame_texts, joined_frames, packed, read_turns, tar_of
 
 SMALL = FilmSettings(width_um=12, thickness_um=12)
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calandria.base.errors import InputFileError
+from calandria.calendering.dumps import read_run
+from calandria.calendering.press import PressPath, find_surface, frame_times, read_press
+from calandria.calendering.settings import DumpSettings
 from tests.helpers.dumps import write_loading
-from workflow_scripts.calendering.dumps import read_run
-from workflow_scripts.calendering.press import PressPath, find_surface, frame_times, read_press
-from workflow_scripts.calendering.settings import DumpSettings
-from workflow_scripts.common.errors import InputFileError
 
 TRUE = [10, 9.5, 9, 8.5, 8, 8.1, 8.2]
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calandria.base.errors import ContractError
+from calandria.base.phases import AM, CBD, VOID
+from calandria.calendering.settings import VoxelSettings
+from calandria.calendering.voxels import Grid, choose_grid, grid_of_series, paint_frame
 from tests.helpers.dumps import random_particles
-from workflow_scripts.calendering.settings import VoxelSettings
-from workflow_scripts.calendering.voxels import Grid, choose_grid, grid_of_series, paint_frame
-from workflow_scripts.common.errors import ContractError
-from workflow_scripts.common.phases import AM, CBD, VOID
 
 
 def brute_force(particles, grid, thickness):

@@ -6,6 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from calandria.base.errors import InputFileError, SettingsError
+from calandria.base.records import read_table, write_json, write_recorded_table, write_table
+from calandria.base.volumes import Labelled, write_labelled
+from calandria.report.figures import LOWEST_R2, against_degree, by_run, loss_curves, phase_volumes, r2_per_frame, slices
+from calandria.report.page import Grid, Picture, pivot, render
+from calandria.report.tables import COLUMNS
+from calandria.surrogate.settings import Predictor
 from tests.helpers.published import FOLDER
 from tests.helpers.reporting import (
     METRICS,
@@ -20,14 +27,7 @@ from tests.helpers.reporting import (
     transport_rows,
 )
 from tests.helpers.series import pressed_film
-from workflow_scripts.common.errors import InputFileError, SettingsError
-from workflow_scripts.common.records import read_table, write_json, write_recorded_table, write_table
-from workflow_scripts.common.volumes import Labelled, write_labelled
 from workflow_scripts.report import draw_surrogate, tabulate_results, write_page
-from workflow_scripts.report.figures import LOWEST_R2, against_degree, by_run, loss_curves, phase_volumes, r2_per_frame, slices
-from workflow_scripts.report.page import Grid, Picture, pivot, render
-from workflow_scripts.report.tables import COLUMNS
-from workflow_scripts.surrogate.settings import Predictor
 
 LOSSES = [{"epoch": str(n), "loss_train": str(0.9 / n**2), "loss_validation": "" if n == 1 else "0.4"} for n in (1, 2, 3)]
 VOXELS_UM3 = {("f3", 20): 0.064, ("f3", 35): 0.125}

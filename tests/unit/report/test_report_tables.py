@@ -2,21 +2,7 @@ import math
 
 import pytest
 
-from tests.helpers.published import published_table
-from tests.helpers.reporting import (
-    METRICS,
-    SCORES,
-    evaluation,
-    frame_rows,
-    made,
-    metric_row,
-    phases_record,
-    series_record,
-    solution,
-    split_record,
-    transport_rows,
-)
-from workflow_scripts.report.tables import (
+from calandria.report.tables import (
     COLUMNS,
     Entry,
     autoencoder_entries,
@@ -35,6 +21,20 @@ from workflow_scripts.report.tables import (
     search_entries,
     shown,
     surrogate_entries,
+)
+from tests.helpers.published import published_table
+from tests.helpers.reporting import (
+    METRICS,
+    SCORES,
+    evaluation,
+    frame_rows,
+    made,
+    metric_row,
+    phases_record,
+    series_record,
+    solution,
+    split_record,
+    transport_rows,
 )
 
 PUBLISHED = {"porosity_percent": "49.1", "am_percent": "39.7", "cbd_percent": "11.2", "thickness_um": "160", "tau_factor": "1.47"}

@@ -12,21 +12,21 @@ import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from calandria.base.errors import CalandriaError, SettingsError
+from calandria.base.records import number, read_json, read_table
+from calandria.search.controller import SearchError, _check_room, run_search
+from calandria.search.launch import LocalProcesses, local_processes
+from calandria.search.study import StudyFolder
+from calandria.search.worker import StudyFailingError
 from tests.helpers.locks import alive
 from tests.helpers.searching import ROOT, check_diary, diary, start_worker, toy_definition, wait_for, worker_ids
-from workflow_scripts.common.errors import CalandriaError, SettingsError
-from workflow_scripts.common.records import number, read_json, read_table
-from workflow_scripts.search.controller import SearchError, _check_room, run_search
-from workflow_scripts.search.launch import LocalProcesses, local_processes
-from workflow_scripts.search.study import StudyFolder
-from workflow_scripts.search.worker import StudyFailingError
 
 COMMAND = """
 import sys
 from pathlib import Path
 from tests.helpers.searching import toy_definition
-from workflow_scripts.common.cli import run
-from workflow_scripts.search.controller import run_search
+from calandria.cli.program import run
+from calandria.search.controller import run_search
 folder = Path(sys.argv[1])
 definition = toy_definition(folder, search={"n_trials": 8, "n_startup_trials": 3}, steps=5, sleep_s=0.02)
 results = dict(trials_path=folder.with_suffix(".csv"), best_path=folder.with_suffix(".json"), importance_path=folder.with_suffix(".png"))
@@ -148,7 +148,7 @@ def test_a_controller_waits_for_one_that_is_about_to_stop(tmp_path):
 
 
 def test_a_second_controller_is_refused_and_a_second_worker_welcome(tmp_path, monkeypatch):
-    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("calandria.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.5)
     folder = tmp_path / "s"
     controller = start_controller(folder)
     wait_for(lambda: len(diary(StudyFolder(folder))) > 2)
@@ -199,13 +199,13 @@ def test_a_bad_node_at_the_start_does_not_end_the_search(tmp_path, caplog):
 @pytest.mark.parametrize(("pause_s", "tasks"), [(30.0, [(0, 2), (1, 2)]), (0.1, [(0, 2), (60, 0), (0, 2), (0, 2)])])
 def test_what_is_wrong_for_all_ends_the_search(tmp_path, monkeypatch, pause_s, tasks):
     """None is left, or again and again one gives up while others still wait for a node."""
-    monkeypatch.setattr("workflow_scripts.search.controller.WRONG_INPUT_SECONDS", pause_s)
+    monkeypatch.setattr("calandria.search.controller.WRONG_INPUT_SECONDS", pause_s)
     with pytest.raises(SearchError, match=r"worker worker_\d gave up"):
         search_here(tmp_path / "s", 2, launch=lambda *study: Tasks(*study, *tasks), search={"n_trials": 3})
 
 
 def test_nobody_is_started_for_what_workers_by_hand_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("calandria.search.controller.WATCH_SECONDS", 0.05)
     definition = toy_definition(tmp_path / "s", search={"n_trials": 2}).identified()
     folder, launchers = StudyFolder(tmp_path / "s"), []
     folder.directory.mkdir()
@@ -243,7 +243,7 @@ def test_a_database_that_is_away_kills_no_search(tmp_path, monkeypatch):
             begun.append(count)
             super().start(count)
 
-    monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("calandria.search.controller.WATCH_SECONDS", 0.05)
     monkeypatch.setattr(optuna.Study, "get_trials", away)
     launch = lambda *study: Leaving(*study, (0, 1), (0, 1))  # noqa: E731
     search = {"n_trials": 2, "storage": f"sqlite:///{tmp_path}/trials.db"}
@@ -279,7 +279,7 @@ def test_a_storage_that_cannot_be_opened_is_mended_by_another(tmp_path):
 
 def test_bad_nodes_do_not_end_a_search_that_other_machines_work_on(tmp_path, monkeypatch):
     """Their leases carry another machine's name, so that they are never seen to be dead before they lapse."""
-    monkeypatch.setattr("workflow_scripts.search.controller.WRONG_INPUT_SECONDS", 0.05)
+    monkeypatch.setattr("calandria.search.controller.WRONG_INPUT_SECONDS", 0.05)
     definition = toy_definition(tmp_path / "s", search={"n_trials": 2}).identified()
     folder = StudyFolder(tmp_path / "s")
     folder.directory.mkdir()
@@ -305,8 +305,8 @@ def test_workers_that_die_without_progress_end_the_search(tmp_path, monkeypatch,
         def _process(self, name):
             return subprocess.Popen([sys.executable, "-S", "-c", "import sys; sys.exit(9)"])
 
-    monkeypatch.setattr("workflow_scripts.search.controller.WATCH_SECONDS", 0.05)
-    monkeypatch.setattr("workflow_scripts.search.controller.MAX_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("calandria.search.controller.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("calandria.search.controller.MAX_PAUSE_SECONDS", 0.1)
     search = {"n_trials": 2, "max_attempts": max_attempts}  # a trial that kills its workers is given up before
     with pytest.raises(SearchError, match=rf"workers died {deaths} times without any progress.*status 9"):
         search_here(tmp_path / "s", launch=lambda *_: Dying(tmp_path, tmp_path, "cpu", 1), search=search)
@@ -348,7 +348,7 @@ def test_a_signal_while_an_array_is_found_stops_it(tmp_path):
 
 @pytest.mark.parametrize(("is_orphan", "end"), [(True, "leave"), (False, "stop")])
 def test_workers_of_a_cluster_survive_a_killed_workflow_only(tmp_path, monkeypatch, is_orphan, end):
-    monkeypatch.setattr("workflow_scripts.search.controller.workflow_has_ended", lambda: is_orphan)
+    monkeypatch.setattr("calandria.search.controller.workflow_has_ended", lambda: is_orphan)
     launcher = Watched(lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         search_here(tmp_path / "s", 3, launch=lambda *_: launcher, search={"n_trials": 2})
@@ -356,7 +356,7 @@ def test_workers_of_a_cluster_survive_a_killed_workflow_only(tmp_path, monkeypat
 
 
 def test_a_controller_that_lost_its_lock_leaves_the_search_to_the_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("calandria.search.controller.CONTROLLER_BEAT_SECONDS", 0.02)
     lock = tmp_path / "s" / "controller.lock"
     launcher = Watched(lambda: lock.write_text(lock.read_text().replace('"token": "', '"token": "of another ')))
     with pytest.raises(SearchError, match="another controller has taken over"):
@@ -373,15 +373,15 @@ def foreign_controller(folder):
 
 
 def test_the_lock_of_a_controller_killed_on_another_machine_lapses(tmp_path, monkeypatch):
-    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_STALE_SECONDS", 1.0)
-    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("calandria.search.controller.CONTROLLER_STALE_SECONDS", 1.0)
+    monkeypatch.setattr("calandria.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.5)
     foreign_controller(tmp_path / "s")
     _, trials = search_here(tmp_path / "s", search={"n_trials": 1})
     assert [trial.state.name for trial in trials] == ["COMPLETE"]
 
 
 def test_a_controller_alive_on_another_machine_is_told_without_long_waiting(tmp_path, monkeypatch):
-    monkeypatch.setattr("workflow_scripts.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.7)
+    monkeypatch.setattr("calandria.search.controller.CONTROLLER_PATIENCE_SECONDS", 0.7)
     with alive(foreign_controller(tmp_path / "s")), pytest.raises(SearchError, match=r"on elsewhere_.* already runs the search"):
         search_here(tmp_path / "s", search={"n_trials": 1})
 
@@ -390,7 +390,7 @@ def test_a_folder_that_cannot_be_written_ends_the_search(tmp_path, monkeypatch):
     def full(*words):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workflow_scripts.search.controller.os.fsync", full)
+    monkeypatch.setattr("calandria.search.controller.os.fsync", full)
     with pytest.raises(SearchError, match="cannot be written: No space left on device"):
         _check_room(StudyFolder(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 
-from workflow_scripts.search.study import JournalError, MendedJournal, mend_journal
+from calandria.search.study import JournalError, MendedJournal, mend_journal
 
 
 def make_study(path, n_trials=2):

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 from optuna.storages.journal import JournalFileOpenLock
 
-from workflow_scripts.common import processes
-from workflow_scripts.search import locks
-from workflow_scripts.search.locks import OwnedLock, Owner
+from calandria.base import processes
+from calandria.search import locks
+from calandria.search.locks import OwnedLock, Owner
 
 HOLDER = """
 import sys, time
-from workflow_scripts.search.locks import OwnedLock
+from calandria.search.locks import OwnedLock
 OwnedLock(sys.argv[1], 60).acquire()
 print("held", flush=True)
 time.sleep(60)

@@ -1,10 +1,10 @@
 import optuna
 import pytest
 
+from calandria.base.errors import SettingsError
+from calandria.learning.settings import SearchSettings
+from calandria.search.sampling import grid_points, is_finite, make_pruner, make_sampler
 from tests.helpers import toy_objective
-from workflow_scripts.common.errors import SettingsError
-from workflow_scripts.search.sampling import grid_points, is_finite, make_pruner, make_sampler
-from workflow_scripts.search.settings import SearchSettings
 
 
 def test_the_grid_follows_conditions():

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
+from calandria.base.errors import DeviceError, SettingsError
+from calandria.base.processes import WORKFLOW
+from calandria.search import slurm
+from calandria.search.settings import ArraySettings
+from calandria.search.slurm import DIED, ClusterError, NoAnswerError, SlurmArray, cluster_environment
 from tests.helpers.searching import prepared, wait_for
-from workflow_scripts.common.errors import DeviceError, SettingsError
-from workflow_scripts.common.processes import WORKFLOW
-from workflow_scripts.search import slurm
 from workflow_scripts.search.options import add_search_options, array_settings
-from workflow_scripts.search.settings import ArraySettings
-from workflow_scripts.search.slurm import DIED, ClusterError, NoAnswerError, SlurmArray, cluster_environment
 
 REQUIRED = ["--directory=s", "--output-trials=t.csv", "--output-best=b.json", "--output-importance=i.png"]
 

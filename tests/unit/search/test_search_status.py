@@ -7,11 +7,11 @@ import time
 import pytest
 from optuna.trial import TrialState
 
+from calandria.base.errors import InputFileError
+from calandria.cli.main import main as calandria
+from calandria.search.launch import local_processes
+from calandria.search.status import find_studies, study_status
 from tests.helpers.searching import ROOT, prepared, start_worker, work_here
-from workflow_scripts.cli import main as calandria
-from workflow_scripts.common.errors import InputFileError
-from workflow_scripts.search.launch import local_processes
-from workflow_scripts.search.status import find_studies, study_status
 
 
 def contents(folder):
@@ -163,5 +163,5 @@ def test_places_without_a_search_are_told(tmp_path):
 
 
 def test_the_status_needs_no_optuna():
-    program = "import sys; sys.modules['optuna'] = sys.modules['torch'] = None; import workflow_scripts.search.status"
+    program = "import sys; sys.modules['optuna'] = sys.modules['torch'] = None; import calandria.search.status"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from calandria.base.errors import InputFileError, SettingsError
+from calandria.base.records import read_table, write_json
+from calandria.learning.settings import RUN_CONTROL, SearchSettings
+from calandria.search.controller import run_search
+from calandria.search.objective import load_objective
+from calandria.search.study import JournalError, SearchDefinition, StudyFolder, open_database
 from tests.helpers.searching import prepared
-from workflow_scripts.common.errors import InputFileError, SettingsError
-from workflow_scripts.common.records import read_table, write_json
-from workflow_scripts.search.controller import run_search
-from workflow_scripts.search.objective import load_objective
 from workflow_scripts.search.options import add_search_options, with_run_control
-from workflow_scripts.search.settings import RUN_CONTROL, SearchSettings
-from workflow_scripts.search.study import JournalError, SearchDefinition, StudyFolder, open_database
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_what_matters_to_a_value_makes_another_study(definition, tmp_path):
     names = [
         named(definition),
         named(definition, settings={"steps": 3}),
-        named(definition, objective="workflow_scripts.search.objective"),
+        named(definition, objective="calandria.search.objective"),
         named(definition, data={"films": [str(tmp_path / "other.txt")]}),
         named(definition, search=SearchSettings(seed=2)),
         named(definition, search=SearchSettings(sampler="random")),
@@ -103,7 +103,7 @@ def test_a_missing_input_file_is_told(definition, tmp_path):
 
 def test_objectives_are_checked():
     with pytest.raises(SettingsError, match="lacks suggest and run"):
-        load_objective("workflow_scripts.search.locks")
+        load_objective("calandria.search.locks")
     with pytest.raises(SettingsError, match="cannot be imported"):
         load_objective("workflow_scripts.nothing")
 

@@ -3,9 +3,9 @@ from datetime import datetime
 import optuna
 import pytest
 
+from calandria.base.records import file_digest, read_json, read_table_record
+from calandria.search.summary import importance_figure, importances, trial_rows, write_summary
 from tests.helpers.searching import prepared, work_here
-from workflow_scripts.common.records import file_digest, read_json, read_table_record
-from workflow_scripts.search.summary import importance_figure, importances, trial_rows, write_summary
 
 
 def texts(figure):

@@ -9,15 +9,15 @@ import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from calandria.base.errors import DeviceError, InputFileError
+from calandria.search.locks import OwnedLock
+from calandria.search.objective import StopRequested
+from calandria.search.presence import Presence
+from calandria.search.study import JournalError, MendedJournal, StudyFolder
+from calandria.search.worker import EXIT_FAILING, EXIT_NO_ANSWER, EXIT_STOPPED, StudyFailingError, Worker, places
 from tests.helpers import toy_objective
 from tests.helpers.searching import check_diary, diary, prepared, start_worker, toy_definition, wait_for, work_here
-from workflow_scripts.common.errors import DeviceError, InputFileError
-from workflow_scripts.search.locks import OwnedLock
-from workflow_scripts.search.objective import StopRequested
-from workflow_scripts.search.presence import Presence
 from workflow_scripts.search.run_worker import main
-from workflow_scripts.search.study import JournalError, MendedJournal, StudyFolder
-from workflow_scripts.search.worker import EXIT_FAILING, EXIT_NO_ANSWER, EXIT_STOPPED, StudyFailingError, Worker, places
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_stop_signal_leaves_the_trial_to_another_worker(tmp_path, number):
 def test_a_step_that_does_not_end_is_left_where_it_stands(tmp_path, monkeypatch):
     folder, definition = prepared(tmp_path / "s", search={"n_trials": 1}, deaf_s=1.0)
     overdue = []
-    monkeypatch.setattr("workflow_scripts.search.presence.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("calandria.search.presence.STOP_SECONDS", 0.2)
     with Presence(0.5, None, lambda: overdue.append(worker.release_all())) as presence:
         worker = Worker(folder, presence, name="deaf")
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
@@ -284,7 +284,7 @@ def test_a_gpu_that_stops_computing_fails_no_trial_until_it_has_done_so_again_an
         if answers.pop(0) == "sick":
             raise DeviceError("device 'cuda' does not compute", hint="x")
 
-    monkeypatch.setattr("workflow_scripts.common.devices.working_device", device)
+    monkeypatch.setattr("calandria.learning.devices.working_device", device)
     folder, definition = prepared(tmp_path / "s", device="cuda", search={"n_trials": 2, "max_attempts": 2}, fail_in=[0])
     answers[:] = ["sick"]
     with pytest.raises(DeviceError):
@@ -450,7 +450,7 @@ def test_an_idle_worker_takes_over_what_gives_no_sign_of_life(tmp_path):
     "other", [{"sleep_s": 0.02}, {"sleep_s": 0.01, "search": {"n_trials": 1000, "storage": "sqlite:///x.db"}}]
 )
 def test_workers_leave_when_another_study_or_storage_takes_the_place_of_theirs(tmp_path, monkeypatch, other):
-    monkeypatch.setattr("workflow_scripts.search.worker.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("calandria.search.worker.LOOK_SECONDS", 0.05)
     folder, definition = prepared(tmp_path / "s", search={"n_trials": 1000}, sleep_s=0.01)
     worker = threading.Thread(target=work_here, args=(folder,))
     worker.start()

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from calandria.base.errors import ContractError, InputFileError, SettingsError
+from calandria.base.volumes import write_labelled
+from calandria.surrogate.settings import SplitSettings
+from calandria.surrogate.splits import part_places, run_is_leaking, split_runs
+from calandria.surrogate.windows import WindowReader, describe_run, describe_runs, window_places
 from tests.helpers.series import pressed_film, write_films
-from workflow_scripts.common.errors import ContractError, InputFileError, SettingsError
-from workflow_scripts.common.volumes import write_labelled
-from workflow_scripts.surrogate.settings import SplitSettings
-from workflow_scripts.surrogate.splits import part_places, run_is_leaking, split_runs
-from workflow_scripts.surrogate.windows import WindowReader, describe_run, describe_runs, window_places
 
 
 @pytest.fixture(scope="module")

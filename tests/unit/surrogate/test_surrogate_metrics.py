@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calandria.base.errors import ContractError
+from calandria.base.volumes import Labelled
+from calandria.calendering.dumps import Particles
+from calandria.calendering.particles import Run as ParticleRun
+from calandria.calendering.voxels import Grid, paint_frame
+from calandria.surrogate.baselines import squeeze_voxels
+from calandria.surrogate.metrics import frame_row, is_release, label_errors, phase_scores, porosity, r2_film, spring_back
+from calandria.surrogate.rollout import predict_by_baseline, predict_by_replicate, predicted_series, voxel_thickness
 from tests.helpers.series import EDGE_UM, pressed_film
-from workflow_scripts.calendering.dumps import Particles
-from workflow_scripts.calendering.particles import Run as ParticleRun
-from workflow_scripts.calendering.voxels import Grid, paint_frame
-from workflow_scripts.common.errors import ContractError
-from workflow_scripts.common.volumes import Labelled
-from workflow_scripts.surrogate.baselines import squeeze_voxels
 from workflow_scripts.surrogate.evaluate_predictions import compare
-from workflow_scripts.surrogate.metrics import frame_row, is_release, label_errors, phase_scores, porosity, r2_film, spring_back
-from workflow_scripts.surrogate.rollout import predict_by_baseline, predict_by_replicate, predicted_series, voxel_thickness
 
 
 def frame(*slices):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from calandria.base.errors import ContractError
+from calandria.base.phases import VOID
+from calandria.surrogate.models import PaperNetwork, PressUnet, paper_weights, sample, squeeze, stack_windows
+from calandria.surrogate.settings import PaperSettings, PressUnetSettings
+from calandria.surrogate.windows import PressColumns, WindowReader, describe_runs, window_places
 from tests.helpers.series import pressed_film, write_films
-from workflow_scripts.common.errors import ContractError
-from workflow_scripts.common.phases import VOID
-from workflow_scripts.surrogate.models import PaperNetwork, PressUnet, paper_weights, sample, squeeze, stack_windows
-from workflow_scripts.surrogate.settings import PaperSettings, PressUnetSettings
-from workflow_scripts.surrogate.windows import PressColumns, WindowReader, describe_runs, window_places
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import time
 import pytest
 import torch
 
+from calandria.base.records import read_table
+from calandria.learning.training import load_checkpoint
+from calandria.surrogate.training import load_model
 from tests.helpers.processes import ends, environment, processes_of
 from tests.helpers.series import write_films
-from workflow_scripts.common.records import read_table
-from workflow_scripts.common.training import load_checkpoint
 from workflow_scripts.surrogate import split_films, train_surrogate
-from workflow_scripts.surrogate.training import load_model
 
 PROGRAM = "workflow_scripts.surrogate.train_surrogate"
 SAME_LOSS = 1e-5
@@ -115,7 +115,7 @@ def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(data, tmp_path):
 
 CLOCKS_THAT_DIFFER = f"""
 import os, sys
-from workflow_scripts.common import training
+from calandria.learning import training
 from {PROGRAM.rpartition(".")[0]} import train_surrogate
 training.CHECKPOINT_SECONDS = -1.0 if os.environ["RANK"] == "1" else 1e9
 write = training.save_checkpoint
@@ -152,7 +152,7 @@ def test_a_killed_process_ends_the_other_and_one_alone_goes_on(data, tmp_path):
     assert differences(tmp_path / "whole.pt", tmp_path / "killed.pt")[0] < SAME_LOSS
 
 
-TORCHRUN = ["-m", "workflow_scripts.common.torchrun", "--standalone", "--nproc-per-node", "2", "-m", PROGRAM]
+TORCHRUN = ["-m", "workflow_scripts.learning.torchrun", "--standalone", "--nproc-per-node", "2", "-m", PROGRAM]
 
 
 def start_torchrun(words, folder):

@@ -1,10 +1,10 @@
 import pytest
 
-from workflow_scripts.common.errors import SettingsError
-from workflow_scripts.common.records import read_json, write_json
+from calandria.base.errors import SettingsError
+from calandria.base.records import read_json, write_json
+from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.trial import VALUE_NAME
 from workflow_scripts.surrogate import search_surrogate
-from workflow_scripts.surrogate.settings import SurrogateSettings
-from workflow_scripts.surrogate.trial import VALUE_NAME
 
 PAPER_ALONE = {"architectures": ["paper"], "predictors": ["copy", "paper"]}
 

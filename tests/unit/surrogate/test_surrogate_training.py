@@ -13,20 +13,21 @@ import numpy as np
 import pytest
 import torch
 
+from calandria.base.errors import ContractError, DeviceError, InputFileError, SettingsError, StoppedError
+from calandria.base.records import file_digest, read_table, read_table_record
+from calandria.base.volumes import read_labelled
+from calandria.learning.training import load_checkpoint, save_checkpoint
+from calandria.surrogate import training
+from calandria.surrogate.models import stack_windows
+from calandria.surrogate.rollout import predict_by_model
+from calandria.surrogate.settings import Architecture, SurrogateSettings
+from calandria.surrogate.splits import part_places, split_runs
+from calandria.surrogate.training import batches, changed, drawn_changes, load_model, model_record, train
+from calandria.surrogate.trial import VALUE_NAME, with_parameters
+from calandria.surrogate.windows import Window, describe_runs
 from tests.helpers.processes import stopping_every
 from tests.helpers.series import pressed_film, write_films
-from workflow_scripts.common.errors import ContractError, DeviceError, InputFileError, SettingsError, StoppedError
-from workflow_scripts.common.records import file_digest, read_table, read_table_record
-from workflow_scripts.common.training import load_checkpoint, save_checkpoint
-from workflow_scripts.common.volumes import read_labelled
-from workflow_scripts.surrogate import predict_frames, split_films, train_surrogate, training
-from workflow_scripts.surrogate.models import stack_windows
-from workflow_scripts.surrogate.rollout import predict_by_model
-from workflow_scripts.surrogate.settings import Architecture, SurrogateSettings
-from workflow_scripts.surrogate.splits import part_places, split_runs
-from workflow_scripts.surrogate.training import batches, changed, drawn_changes, load_model, model_record, train
-from workflow_scripts.surrogate.trial import VALUE_NAME, with_parameters
-from workflow_scripts.surrogate.windows import Window, describe_runs
+from workflow_scripts.surrogate import predict_frames, split_films, train_surrogate
 
 SMALL = {
     "checkpoint_every": 1,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from calandria.base.errors import ContractError
+from calandria.tomography.labels import map_labels
 from tests.helpers.images import label_image
-from workflow_scripts.common.errors import ContractError
-from workflow_scripts.tomography.labels import map_labels
 
 CODES = {0: 0, 1: 2, 2: 1}
 

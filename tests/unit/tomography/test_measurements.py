@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from calandria.tomography.measurements import measure
 from tests.helpers.images import label_image
-from workflow_scripts.tomography.measurements import measure
 
 
 def test_void_counts_neither_as_pore_nor_as_thickness():

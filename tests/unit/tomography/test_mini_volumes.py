@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.images import label_image
-from workflow_scripts.common.errors import ContractError, InputFileError, SettingsError
-from workflow_scripts.common.records import write_table
-from workflow_scripts.common.volumes import Labelled, write_labelled
-from workflow_scripts.tomography.mini_volumes import (
+from calandria.base.errors import ContractError, InputFileError, SettingsError
+from calandria.base.records import write_table
+from calandria.base.volumes import Labelled, write_labelled
+from calandria.tomography.mini_volumes import (
     COLUMNS,
     MiniVolumes,
     count_windows,
@@ -21,6 +20,7 @@ from workflow_scripts.tomography.mini_volumes import (
     read_origins,
     resolve_stride,
 )
+from tests.helpers.images import label_image
 
 
 @pytest.mark.published

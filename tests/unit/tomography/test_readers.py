@@ -5,10 +5,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from calandria.base.errors import CalandriaError, InputFileError, SettingsError
+from calandria.tomography import readers
+from calandria.tomography.readers import View, open_image, read_image
 from tests.helpers.images import label_image, write_image
-from workflow_scripts.common.errors import CalandriaError, InputFileError, SettingsError
-from workflow_scripts.tomography import readers
-from workflow_scripts.tomography.readers import View, open_image, read_image
 
 KINDS = [
     "tiff",

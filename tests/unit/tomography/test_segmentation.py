@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
+from calandria.base.errors import ContractError, SettingsError
+from calandria.tomography import readers
+from calandria.tomography.readers import Stack, View
+from calandria.tomography.segmentation import histogram, segment
 from tests.helpers.images import grey_image, label_image
-from workflow_scripts.common.errors import ContractError, SettingsError
-from workflow_scripts.tomography import readers
-from workflow_scripts.tomography.readers import Stack, View
-from workflow_scripts.tomography.segmentation import histogram, segment
 
 
 def view(values):

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calandria.base.errors import ContractError
+from calandria.base.records import read_json
+from calandria.base.volumes import read_labelled
+from calandria.cli.program import named_files, run
+from calandria.tomography.mini_volumes import read_origins
+from calandria.tomography.settings import SampleRow, TomographySettings, import_arguments
 from tests.helpers.images import grey_image, label_image, write_image
 from tests.helpers.published import published_table
-from workflow_scripts.common.cli import run
-from workflow_scripts.common.errors import ContractError
-from workflow_scripts.common.records import read_json
-from workflow_scripts.common.volumes import read_labelled
 from workflow_scripts.tomography import import_volume, list_mini_volumes, measure_phases
-from workflow_scripts.tomography.mini_volumes import read_origins
-from workflow_scripts.tomography.settings import SampleRow, TomographySettings, import_arguments
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "nmc532_calendered" / "nmc_1_cal_with_cbd.tif"
 MAP = "0=pore 1=am 2=cbd"
@@ -116,11 +116,11 @@ def test_measure_and_list(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "match"), [(["a=b", "a=c"], "named twice"), (["only"], "not name=path"), (["a="], "not name=path")]
+    ("words", "match"), [(["a=b", "a=c"], "named twice"), (["only"], "does not name"), (["a="], "does not name")]
 )
-def test_mistakes_in_named_paths_are_told(words, match):
+def test_mistakes_in_named_files_are_told(words, match):
     with pytest.raises(Exception, match=match):
-        list_mini_volumes.named_paths(words)
+        named_files(words)
 
 
 @pytest.mark.published

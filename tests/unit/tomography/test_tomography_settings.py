@@ -4,11 +4,11 @@ import shlex
 
 import pytest
 
-from workflow_scripts.common.errors import InputFileError, SettingsError
-from workflow_scripts.common.settings import read_sheet
-from workflow_scripts.tomography import notation
+from calandria.base.errors import InputFileError, SettingsError
+from calandria.base.settings import read_sheet
+from calandria.tomography import notation
+from calandria.tomography.settings import SampleRow, TomographySettings, import_arguments
 from workflow_scripts.tomography.import_volume import main
-from workflow_scripts.tomography.settings import SampleRow, TomographySettings, import_arguments
 
 GREY = {"sample": "a", "path": "a.tif", "voxel_edge_um": 0.4, "segmentation": "multi_otsu", "classes": "pore cbd am"}
 

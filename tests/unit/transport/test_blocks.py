@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from workflow_scripts.transport.blocks import Blocks
+from calandria.transport.blocks import Blocks
 
 
 @dataclass

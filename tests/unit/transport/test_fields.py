@@ -5,8 +5,8 @@ import pytest
 import zarr
 from zarr.storage import ZipStore
 
-from workflow_scripts.transport.fields import write_fields
-from workflow_scripts.transport.solver import directions
+from calandria.transport.fields import write_fields
+from calandria.transport.solver import directions
 
 
 def solved(labels, diffusivities, **options):

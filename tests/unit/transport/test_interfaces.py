@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from workflow_scripts.transport.interfaces import count_interfaces
+from calandria.transport.interfaces import count_interfaces
 
 
 def slow_count(labels, periodic, a, b):

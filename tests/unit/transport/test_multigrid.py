@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.linalg import cholesky
 
+from calandria.transport.blocks import Blocks
+from calandria.transport.kernels import kernels
+from calandria.transport.multigrid import Conductances, System
+from calandria.transport.solver import tortuosity
 from tests.helpers.reference_diffusion import reference_diffusivity
-from workflow_scripts.transport.blocks import Blocks
-from workflow_scripts.transport.kernels import kernels
-from workflow_scripts.transport.multigrid import Conductances, System
-from workflow_scripts.transport.solver import tortuosity
 
 
 def matrices(phases, diffusivities, wraps):

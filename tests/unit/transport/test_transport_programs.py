@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import zarr
 
-from workflow_scripts.cli import main as calandria
-from workflow_scripts.common.errors import CalandriaError, ContractError, DeviceError, SettingsError
-from workflow_scripts.common.records import content_digest, file_digest, number, read_json, read_table, read_table_record
-from workflow_scripts.common.volumes import Labelled, write_labelled
+from calandria.base.errors import CalandriaError, ContractError, DeviceError, SettingsError
+from calandria.base.records import content_digest, file_digest, number, read_json, read_table, read_table_record
+from calandria.base.volumes import Labelled, write_labelled
+from calandria.cli.main import main as calandria
+from calandria.transport.settings import TransportSettings
+from calandria.transport.solver import electrode, tortuosity
 from workflow_scripts.transport.measure_frames import main as measure_frames
-from workflow_scripts.transport.settings import TransportSettings
 from workflow_scripts.transport.solve_diffusion import main as solve_diffusion
 from workflow_scripts.transport.solve_series import main as solve_series
-from workflow_scripts.transport.solver import electrode, tortuosity
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_outputs_that_cannot_be_are_told_before_anything_is_solved(folder, label
     (folder / "loop").symlink_to("loop")
     os.mkfifo("pipe")
     before = {path.name for path in folder.iterdir()}
-    monkeypatch.setattr("workflow_scripts.transport.solve_file.directions", None)
+    monkeypatch.setattr("calandria.cli.tortuosity.directions", None)
     with pytest.raises(CalandriaError) as caught:
         calandria(["tortuosity", "f.npy", "--diffusivity", "0=1", "--output", output])
     assert told in str(caught.value)

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
+from calandria.base.errors import CalandriaError, ContractError, SettingsError
+from calandria.transport.solver import electrode, tortuosity
 from tests.helpers.reference_diffusion import reference_percolates
-from workflow_scripts.common.errors import CalandriaError, ContractError, SettingsError
-from workflow_scripts.transport.solver import electrode, tortuosity
 
 OPEN = np.zeros((3, 4, 5), np.uint8)
 

@@ -1,0 +1,3 @@
+"""Latent features of mini-volumes, and the volumes rebuilt from them."""
+
+VERSION = 1

@@ -1,0 +1,261 @@
+"""Spheres to labelled voxels: carbon-binder first, active material over it, void above the film's surface."""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.compiled import library
+from ..base.errors import ContractError
+from ..base.phases import AM, CBD, PORE, VOID
+from .dumps import Particles
+from .settings import VoxelSettings
+
+KERNELS = "calandria.calendering._voxels"
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The voxel grid that all frames of a run share.
+
+    Parameters
+    ----------
+    shape
+        Voxels along z, y, x.
+    edge_um
+        Edge of the cubic voxels: the one asked for, changed a little so that whole voxels fill a periodic box.
+    periodic
+        Whether x and y wrap around.
+    misfit
+        Largest relative difference between a periodic box and its voxels; positions (not radii) are stretched by it. 0 where one edge fits x and y.
+    corner_um
+        Lower corner of the grid in x and y, over all frames; 0 for a periodic side, which begins where the frame's own box does.
+    """
+
+    shape: tuple[int, int, int]
+    edge_um: float
+    periodic: tuple[bool, bool]
+    misfit: float
+    corner_um: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A painted frame.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) phase codes.
+    porosity
+        Pore volume over the volume between collector and surface.
+    overlap_loss_cbd, overlap_loss_am
+        Share of the sum of sphere volumes that the voxels above the collector do not hold: overlap, CBD covered by AM, imprint into the collector;
+        it carries the rounding of voxels, so it may be slightly negative. 0 for an absent phase.
+    cut_loss
+        Share of the solid voxels that lie above the surface (imprint into the press, spheres that jut out) and became void.
+    """
+
+    labels: NDArray[np.uint8]
+    porosity: float
+    overlap_loss_cbd: float
+    overlap_loss_am: float
+    cut_loss: float
+
+
+def choose_grid(particles: Particles, thickness_um: NDArray[np.float64], settings: VoxelSettings) -> Grid:
+    """Return the grid of a run.
+
+    A periodic side has round(length / edge) voxels, and the edge becomes length / voxels, also along z, so that nothing is stretched. Where x and y need
+    different edges it is their geometric mean, and positions are stretched. A side with walls covers the box of all frames and is not stretched, nor does it
+    change the edge. The height is fixed by the settings, or holds the thickest frame rounded up to ``grid_height_multiple``.
+
+    Raises
+    ------
+    ContractError
+        The edge would change by more than ``largest_misfit``; positions would be stretched by more than ``largest_stretch``, since x and y fit no common
+        edge or the box changes; the film does not fit a fixed height.
+    """
+    lengths = [np.diff(particles.box[:, axis])[:, 0] for axis in range(2) if particles.periodic[axis]]
+    edge = _fitting_edge([float(length[0]) for length in lengths], settings.voxel_edge_um)
+    plane = _plane_grid(particles.box, edge, particles.periodic)
+    _check_fit(lengths, edge, plane, settings)
+    needed = max(_slices(float(thickness_um.max()), edge), 1)
+    height = settings.grid_height_voxels or -(-needed // settings.grid_height_multiple) * settings.grid_height_multiple
+    if needed > height:
+        raise ContractError(
+            f"the film is up to {thickness_um.max():.6g} um thick, {needed} voxels; the grid is {height} high",
+            hint=f"raise grid_height_voxels to {needed} or more, or leave it null",
+        )
+    return Grid((height, *plane.counts[::-1]), edge, particles.periodic, max(plane.misfits), plane.corner_um)
+
+
+def grid_of_series(
+    boxes: NDArray[np.float64], shape: tuple[int, int, int], voxel_edge_um: float, periodic: tuple[bool, bool, bool]
+) -> Grid:
+    """Return the grid on which a run was voxelized, from the facts of its series; no setting is asked.
+
+    Parameters
+    ----------
+    boxes
+        (t, 3, 2) bounds of x, y, z in every frame, um: the run's ``Particles.box``.
+    shape
+        Voxels of a frame along z, y, x.
+    voxel_edge_um
+        Edge of the cubic voxels.
+    periodic
+        Whether z, y, x wrap around, as in the series' file.
+
+    Raises
+    ------
+    ContractError
+        The boxes have another number of voxels in x or y than ``shape``.
+    """
+    plane = _plane_grid(boxes, voxel_edge_um, (periodic[2], periodic[1]))
+    if plane.counts[::-1] != tuple(shape[1:]):
+        raise ContractError(
+            f"the particles' box takes {plane.counts[1]} x {plane.counts[0]} voxels (y, x) of {voxel_edge_um:g} um; the series has {shape[1]} x {shape[2]}",
+            hint="give the particles from which this series was voxelized",
+        )
+    return Grid(tuple(shape), voxel_edge_um, (periodic[2], periodic[1]), max(plane.misfits), plane.corner_um)
+
+
+def _check_fit(lengths_um: Sequence[NDArray[np.float64]], edge_um: float, plane: "_PlaneGrid", settings: VoxelSettings) -> None:
+    """Refuse an edge that is too far from the one asked for, or that stretches the periodic sides (each (t)) by too much."""
+    asked, stretch = settings.voxel_edge_um, max(plane.misfits)
+    change = abs(edge_um / asked - 1)
+    if change <= settings.largest_misfit and stretch <= settings.largest_stretch:
+        return
+    if any(np.ptp(length) > settings.largest_stretch * length[0] for length in lengths_um):
+        raise ContractError(
+            f"the periodic box changes during the run ({', '.join(f'{length.min():g} to {length.max():g} um' for length in lengths_um)}); "
+            f"one grid for all frames stretches it by {stretch:.2%}, expected {settings.largest_stretch:.2%} or less",
+            hint="raise calendering.voxels.largest_stretch if you can accept it: positions are stretched, radii are not",
+        )
+    first = [float(length[0]) for length in lengths_um]
+    what = (
+        f"the nearest edge is {edge_um:.6g} um, {change:.2%} off; expected {settings.largest_misfit:.2%} or less"
+        if change > settings.largest_misfit
+        else f"an edge of {edge_um:.6g} um stretches it by {stretch:.2%}; expected {settings.largest_stretch:.2%} or less"
+    )
+    raise ContractError(
+        f"the periodic box of {' x '.join(f'{length:g}' for length in first)} um holds no whole voxels of {asked:g} um: {what}",
+        hint=f"choose an edge that fits, {_nearest_edges(first, asked, settings.largest_stretch)}, or raise calendering.voxels.largest_misfit or largest_stretch",
+    )
+
+
+class _PlaneGrid(NamedTuple):
+    """Voxels, relative misfit and lower corner of a grid, each for x and y."""
+
+    counts: tuple[int, int]
+    misfits: tuple[float, float]
+    corner_um: tuple[float, float]
+
+
+def _plane_grid(boxes: NDArray[np.float64], edge_um: float, periodic: tuple[bool, bool]) -> _PlaneGrid:
+    counts, misfits, corner = [], [], []
+    for axis in range(2):
+        low, high = boxes[:, axis, 0], boxes[:, axis, 1]
+        length = high - low if periodic[axis] else np.array([high.max() - low.min()])
+        count = max(1, round(float(length[0]) / edge_um))
+        misfit = float(np.abs(length / (count * edge_um) - 1).max()) if periodic[axis] else 0.0
+        counts.append(count)
+        misfits.append(misfit if misfit > ROUNDING else 0.0)
+        corner.append(0.0 if periodic[axis] else float(low.min()))
+    return _PlaneGrid(tuple(counts), tuple(misfits), tuple(corner))
+
+
+def _fitting_edge(lengths_um: Sequence[float], asked_um: float) -> float:
+    """Return the edge nearest to the one asked for that fills the periodic sides with whole voxels; the geometric mean where they differ."""
+    edges = [length / max(1, round(length / asked_um)) for length in lengths_um]
+    edge = math.prod(edges) ** (1 / len(edges)) if edges else asked_um
+    return asked_um if abs(edge / asked_um - 1) <= ROUNDING else edge
+
+
+def _nearest_edges(lengths_um: Sequence[float], asked_um: float, largest_stretch: float) -> str:
+    """Return, for a message, the nearest edges below and above the one asked for that fill all sides to ``largest_stretch``."""
+    found = []
+    for count in range(1, 4 * math.ceil(lengths_um[0] / asked_um)):
+        edge = _fitting_edge(lengths_um, lengths_um[0] / count)
+        if all(abs(length / (max(1, round(length / edge)) * edge) - 1) <= largest_stretch for length in lengths_um):
+            found.append(edge)
+    near = [
+        max((edge for edge in found if edge <= asked_um), default=None),
+        min((edge for edge in found if edge > asked_um), default=None),
+    ]
+    return " or ".join(f"{edge:.6g} um" for edge in near if edge is not None) or f"{asked_um / 4:.3g} um or less"
+
+
+def _slices(thickness_um: float, edge_um: float) -> int:
+    """Return how many slices have their centres within the thickness."""
+    return math.floor(thickness_um / edge_um + 0.5 + ROUNDING)
+
+
+def paint_frame(particles: Particles, frame: int, thickness_um: float, grid: Grid) -> Painted:
+    """Paint one frame: a voxel belongs to a sphere if its centre is inside (d2 <= r2); CBD first, AM over it.
+
+    Parameters
+    ----------
+    particles
+        The run; heights are counted from the current collector, which is the lower side of slice 0.
+    frame
+        Index of the frame.
+    thickness_um
+        Height of the film's surface; slices with centres above it become void.
+    grid
+        From :func:`choose_grid` or :func:`grid_of_series`. x and y wrap around by index where periodic, else spheres are clipped; z is clipped.
+    """
+    nz, ny, nx = grid.shape
+    corner = np.where(grid.periodic, particles.box[frame, :2, 0], grid.corner_um)
+    lengths = np.where(grid.periodic, particles.box[frame, :2, 1] - corner, [nx * grid.edge_um, ny * grid.edge_um])
+    stretch = np.array([nx, ny]) * grid.edge_um / lengths if grid.misfit else np.ones(2)
+    order = np.argsort(particles.phase, kind="stable")
+    x = _in_voxels((particles.x[frame] - corner[0]) * stretch[0], grid.edge_um)[order]
+    y = _in_voxels((particles.y[frame] - corner[1]) * stretch[1], grid.edge_um)[order]
+    z = _in_voxels(particles.z[frame], grid.edge_um)[order]
+    radius = particles.radius[frame][order] / grid.edge_um
+    code = np.ascontiguousarray(particles.phase[order])
+    # spheres may reach above the grid; they are painted whole so that the losses can be told apart
+    height = max(nz, int((z + radius).max()) + 2)
+    columns = np.zeros((ny, nx, height), np.uint8)
+    labels = np.empty(grid.shape, np.uint8)
+    counts = np.zeros(10, np.int64)
+    kernels = library(KERNELS)
+    kernels.paint_columns(
+        _pointer(columns),
+        *(ctypes.c_int64(size) for size in (height, ny, nx)),
+        *(ctypes.c_int(grid.periodic[axis]) for axis in (1, 0)),
+        ctypes.c_int64(code.size),
+        *(_pointer(array) for array in (x, y, z, radius, code)),
+    )
+    surface = min(_slices(thickness_um, grid.edge_um), nz)
+    kernels.stand_up(
+        _pointer(columns),
+        ctypes.c_int64(height),
+        ctypes.c_int64(ny * nx),
+        _pointer(labels),
+        ctypes.c_int64(nz),
+        ctypes.c_int64(surface),
+        ctypes.c_uint8(VOID),
+        _pointer(counts),
+    )
+    below, above = counts[:5], counts[5:]
+    spheres = {phase: float((4 / 3 * np.pi * radius[code == phase] ** 3).sum()) for phase in (CBD, AM)}
+    lost = {phase: 1 - float(below[phase] + above[phase]) / spheres[phase] if spheres[phase] else 0.0 for phase in spheres}
+    solid, cut = int((below + above)[[CBD, AM]].sum()), int(above[[CBD, AM]].sum())
+    inside = int(below.sum())
+    return Painted(labels, int(below[PORE]) / inside if inside else math.nan, lost[CBD], lost[AM], cut / solid if solid else 0.0)
+
+
+def _in_voxels(length_um: NDArray[np.float64], edge_um: float) -> NDArray[np.float64]:
+    """Return coordinates in voxels, with the centre of voxel 0 at 0."""
+    return length_um / edge_um - 0.5
+
+
+def _pointer(array: NDArray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)

@@ -1,0 +1,1 @@
+"""The ``calandria`` command, one module per subcommand, and what every program shares."""

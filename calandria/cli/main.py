@@ -1,0 +1,36 @@
+"""The ``calandria`` command: tools for any volume without the workflow, and a look at running searches.
+
+>>> commands()["tortuosity"].__name__
+'main'
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from .program import program, run
+
+
+def commands() -> dict[str, Callable[[Sequence[str] | None], None]]:
+    """Return the programs by their command's name."""
+    from .status import main as status
+    from .tortuosity import main as tortuosity
+
+    return {"status": status, "tortuosity": tortuosity}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Hand the arguments behind the command's name to its program."""
+    known = commands()
+    parser = program(__doc__.splitlines()[0] if __doc__ else "", "calandria")
+    parser.add_argument("command", choices=known, help="what to do; each has its own --help")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    known[parser.parse_args(words[:1]).command](words[1:])
+
+
+def entry_point() -> int:
+    """Run the command line and return its exit code."""
+    return run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(entry_point())

@@ -1,0 +1,1 @@
+"""Clusters and machines: runs and their locks, container images."""

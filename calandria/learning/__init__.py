@@ -1,0 +1,1 @@
+"""What all networks share: settings, the training loop, checkpoints, devices, processes."""

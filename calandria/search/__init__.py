@@ -1,0 +1,3 @@
+"""Optuna studies that any number of workers run together and that survive the death of any of them."""
+
+VERSION = 1

@@ -1,0 +1,3 @@
+"""Effective diffusivity, tortuosity factor and contact areas of labelled volumes."""
+
+VERSION = 2

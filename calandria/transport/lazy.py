@@ -1,0 +1,54 @@
+"""Volumes that stay in their file until a rank asks for its slices."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import ContractError
+from ..base.phases import CODES, VOID
+
+
+class SlicedVolume:
+    """The slices [0, stop) along z of something that slices like an array; checks phase codes of what is read."""
+
+    def __init__(self, array: Any, stop: int, known: tuple[int, ...] | None = CODES) -> None:
+        self.array, self.known = array, known
+        self.shape, self.dtype = (stop, *array.shape[1:]), array.dtype
+
+    def __getitem__(self, box: tuple[slice, slice, slice]) -> NDArray:
+        start, stop, _ = box[0].indices(self.shape[0])
+        return _read(self.array, (slice(start, stop), *box[1:]), self.known)
+
+
+def _read(array: Any, box: tuple[slice, slice, slice], known: tuple[int, ...] | None) -> NDArray:
+    part = np.asarray(array[box])
+    if known is not None:
+        unknown = sorted(set(np.flatnonzero(np.bincount(part.ravel(), minlength=1)).tolist()) - set(known))
+        if unknown:
+            raise ContractError(
+                f"slices {box[0].start}:{box[0].stop} hold the labels {unknown}; expected the phase codes {list(known)}",
+                hint="name every label of the file in its label map",
+            )
+    return part
+
+
+def electrode_slices(array: Any, communicator: Any = None, block: int = 32) -> int:
+    """Return how many slices along z the electrode fills: up to the last of which less than half is void.
+
+    Each rank looks at its share of the slices, some at a time; all ranks return the same number. A volume of nothing but void
+    raises ContractError.
+    """
+    size, rank = (communicator.size, communicator.rank) if communicator is not None else (1, 0)
+    first, last = array.shape[0] * rank // size, array.shape[0] * (rank + 1) // size
+    top = 0
+    for start in range(first, last, block):
+        part = np.asarray(array[start : min(start + block, last)])
+        filled = np.flatnonzero((part != VOID).reshape(part.shape[0], -1).mean(axis=1) > 0.5)
+        top = max(top, start + int(filled[-1]) + 1 if filled.size else 0)
+    top = max(communicator.allgather(top)) if communicator is not None else top
+    if not top:
+        raise ContractError(
+            "no slice of the volume is electrode: at least half of each is void", hint="check the label map (4 is void)"
+        )
+    return top

@@ -1,0 +1,123 @@
+# What all rules share: the study, its settings slices, the versions of the stages. No science.
+import json
+import os
+import sys
+from pathlib import Path
+from shlex import quote
+
+from calandria.cli.program import failures, prefer_own_programs
+from calandria.base.errors import CalandriaError
+from calandria.cluster.images import (
+    exec_command,
+    image_address,
+    check_images,
+    name_code,
+)
+from calandria.base.processes import name_workflow
+from calandria.base.provenance import stage_version
+from calandria.base.records import read_table
+from calandria.cluster.runs import guard_runs
+from calandria.study.study import STAGES, read_study
+
+# Where images are: a folder of SOFTWARE.sif or a registry's address. It belongs to the machine, so it is no setting of the study.
+IMAGES = config.pop("images", f"{workflow.basedir}/containers")
+CONTAINERS = "apptainer" in {
+    method.name.lower() for method in workflow.deployment_settings.deployment_method
+}
+
+# The image of a software set, none without --sdm apptainer.
+image = lambda software: image_address(software, IMAGES) if CONTAINERS else None
+
+
+PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
+
+try:
+    STUDY = read_study(
+        config,
+        published=[
+            f"{row['sample']} {row['state']}"
+            for row in read_table(f"{PUBLISHED}/cathodes_nmc532.csv")
+        ],
+    )
+except CalandriaError as error:
+    sys.exit(
+        f"error: {error.message}\nhint: {error.hint}"
+    )  # Snakemake would add a traceback
+
+
+pathvars:
+    results=f"results/{STUDY.settings.name}",
+    logs=f"logs/{STUDY.settings.name}",
+    benchmarks=f"results/{STUDY.settings.name}/benchmarks",
+
+
+# Snakemake's own lock outlives a kill, so the profiles turn it off; this one ends with the process. Dry runs take none.
+RUN = guard_runs(workflow, f"results/{STUDY.settings.name}")
+
+
+onstart:
+    if CONTAINERS:
+        try:
+            check_images(
+                {
+                    Path(job.rule.conda_env).stem
+                    for job in workflow.dag.needrun_jobs()
+                    if job.rule.conda_env and job.rule.name != "write_settings"
+                },
+                IMAGES,
+            )
+        except CalandriaError as error:
+            sys.exit(f"error: {error.message}\nhint: {error.hint}")
+
+
+onerror:
+    for words in failures(f"logs/{STUDY.settings.name}", RUN.started):
+        print(words, file=sys.stderr)
+
+
+# Rules say `python` and `mpiexec`: those of the environment that runs Snakemake, unless conda or a container brings its own.
+prefer_own_programs()
+
+# Programs in containers stop where the image holds other code or packages than this checkout.
+if CONTAINERS:
+    name_code(Path(workflow.basedir) / "envs")
+
+# Programs end with the Snakemake that started them, even if it is killed.
+name_workflow()
+
+
+wildcard_constraints:
+    film="[a-z][a-z0-9_]*",
+    degree="[0-9]+",
+    sample="[a-z][a-z0-9_]*",
+    case="[a-z][a-z0-9_]*",
+    axis="[zyx]",
+    predictor="[a-z][a-z0-9_]*",
+    architecture="[a-z][a-z0-9_]*",
+    window="[0-9]+",
+    stride="[0-9]+",
+    split="[a-z]+",
+
+
+# Each stage reads its own settings from a file named by their digest, so an edit re-runs that stage and no other.
+rule write_settings:
+    output:
+        "<results>/settings/{stage}-{digest}.json",
+    log:
+        "<logs>/study/write_settings/{stage}-{digest}.log",
+    benchmark:
+        "<benchmarks>/study/write_settings/{stage}-{digest}.tsv"
+    wildcard_constraints:
+        stage=STUDY.alternatives(STAGES),
+        digest="[0-9a-f]{16}",
+    localrule: True
+    conda:
+        "../envs/workflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        content=lambda wildcards: json.dumps(STUDY.section(wildcards.stage)),
+    shell:
+        "python -m workflow_scripts.study.write_settings --content {params.content:q} --output {output} 2> {log}"

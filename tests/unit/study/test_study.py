@@ -1,0 +1,259 @@
+import json
+import re
+
+import pytest
+
+from calandria.base.errors import SettingsError
+from calandria.study.study import STAGES, read_study, schema_text
+from workflow_scripts.study.write_settings import main as write_settings
+
+FILMS = "film\tseed\treplicate_of\nf1\t1\t\nf2\t2\t\nf3\t3\t\nf3_again\t4\tf3\n"
+RUNS = "film\tcompression_degree_percent\tdumps\tpress\tlength_unit_um\nmine\t30\tdumps/*.dump\tpress.csv\t1e6\nmine\t20\tdumps\t\t\n"
+SAMPLES = "sample\tpath\tvoxel_edge_um\tlabels\none\tone.tif\t0.4\t0=pore 1=am 2=cbd\n"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Return a reader of studies whose sheets lie in the working directory; sections are given over the defaults."""
+    monkeypatch.chdir(tmp_path)
+
+    def read(films=FILMS, runs=None, samples=SAMPLES, **sections):
+        content = {"name": "test", "title": "Test", "calendering": {}, "autoencoder": {"cases": {}, "searched_cases": []}}
+        for name, text in (("films", films), ("runs", runs)):
+            content["calendering"][f"{name}_sheet"] = f"{name}.tsv" if text is not None else None
+            if text is not None:
+                (tmp_path / f"{name}.tsv").write_text(text)
+        (tmp_path / "samples.tsv").write_text(samples)
+        content["tomography"] = {"samples_sheet": "samples.tsv"}
+        content["surrogate"] = {"split": {"test_films": ["f3"]}}
+        return read_study({**content, **sections})
+
+    return read
+
+
+def mistake(read, **options):
+    with pytest.raises(SettingsError) as caught:
+        read(**options)
+    assert "\n" not in caught.value.message and caught.value.hint
+    return caught.value.message
+
+
+def cases(**named):
+    return {"cases": {name: {"samples": samples} for name, samples in named.items()}, "searched_cases": []}
+
+
+def test_an_unknown_film_of_the_split_is_named_with_the_nearest(study):
+    split = {"test_films": ["f33"], "validation_films": ["qq"]}
+    message = mistake(study, surrogate={"split": split})
+    assert "surrogate.split names film 'f33': did you mean 'f3'?" in message
+    assert "surrogate.split names film 'qq': known: f1, f2, f3" in message
+
+
+def test_a_replicate_is_no_film_to_split(study):
+    assert "names film 'f3_again'" in mistake(study, surrogate={"split": {"test_films": ["f3_again"]}})
+
+
+def test_a_degree_that_is_held_out_must_be_pressed(study):
+    held_out = [{"film": "f1", "compression_degrees_percent": [20, 40]}]
+    split = {"kind": "paper", "test_films": ["f3"], "held_out": held_out}
+    message = mistake(study, surrogate={"split": split})
+    assert "holds out f1 at 40 %, which is never pressed" in message and "at 20 %" not in message
+
+
+def test_some_film_must_be_left_to_train_on(study):
+    split = {"test_films": ["f3"], "validation_films": ["f1", "f2"]}
+    assert "surrogate.split leaves no film to train on" in mistake(study, surrogate={"split": split})
+
+
+def test_a_sample_of_a_case_must_be_in_the_sheet(study):
+    message = mistake(study, autoencoder=cases(c=["one"], d=["onee"]))
+    assert "autoencoder.cases.d names sample 'onee': did you mean 'one'?" in message and "cases.c" not in message
+
+
+def test_a_sample_occurs_once(study):
+    row = SAMPLES.splitlines()[1]
+    assert "sample 'one' occurs twice" in mistake(study, samples=f"{SAMPLES}{row}\n")
+
+
+def test_a_film_is_made_or_read_but_not_both(study):
+    assert "film 'f1' is in the films sheet and in the runs sheet" in mistake(study, runs=RUNS.replace("mine", "f1"))
+
+
+def test_a_published_row_must_be_there(study):
+    sheet = SAMPLES.replace("labels\n", "labels\tpublished\n").replace("cbd\n", "cbd\t1 UNCAL\n")
+    found = study(samples=sheet)
+    assert found.samples["one"].published == "1 UNCAL"
+    content = found.settings.model_dump()
+    with pytest.raises(SettingsError, match=r"sample 'one' is published as '1 UNCAL': did you mean '1 CAL'\?"):
+        read_study(content, published=["1 CAL", "2 CAL"])
+    assert read_study(content, published=["1 UNCAL"]).samples == found.samples
+
+
+def test_all_contradictions_are_told_at_once(study):
+    message = mistake(
+        study,
+        runs=RUNS.replace("mine", "f1"),
+        autoencoder=cases(c=["two"]),
+        surrogate={"split": {"test_films": ["f9"]}},
+    )
+    assert all(part in message for part in ("'f1' is in the films sheet", "sample 'two'", "film 'f9'"))
+
+
+@pytest.mark.parametrize(
+    ("films", "match"),
+    [
+        (FILMS + "f1\t9\t\n", "film 'f1' occurs twice"),
+        (FILMS + "f4\t9\tf9\n", "film 'f4' replicates 'f9'"),
+        (FILMS + "f4\t9\tf3_again\n", "film 'f4' replicates 'f3_again'"),
+        (FILMS + "F4\t9\t\n", "line 6: film"),
+        (FILMS.replace("f1\t1", "f1\t-1"), "line 2: seed"),
+    ],
+)
+def test_films_sheet(study, films, match):
+    assert match in mistake(study, films=films)
+
+
+def test_a_run_occurs_once(study):
+    assert "mine at 20 % occurs twice" in mistake(study, films=None, runs=RUNS + "mine\t20\tdumps\t\t\n")
+
+
+def test_settings_of_all_sections_are_checked_together(study):
+    message = mistake(study, report={"figure_dpi": 1}, transport={"toleranc": 1})
+    assert "report.figure_dpi" in message and "transport.toleranc is unknown (did you mean 'tolerance'?)" in message
+
+
+def test_a_lag_window_longer_than_the_shortest_series_is_refused(study):
+    assert "needs more than 14 frames" in mistake(study, surrogate={"lag_window": 14, "split": {"test_films": ["f3"]}})
+    assert study(surrogate={"lag_window": 13, "split": {"test_films": ["f3"]}}).settings.surrogate.lag_window == 13
+
+
+def test_what_the_rules_look_up(study):
+    found = study(runs=RUNS, autoencoder=cases(c=["one"]))
+    assert found.packed_films == ["f1", "f2", "f3"] and found.replicates == ["f3_again"]
+    assert found.surrogate_films == ["f1", "f2", "f3", "mine"]
+    assert found.degrees("f1") == [20, 35, 50] and found.degrees("mine") == [20, 30]
+    assert len(found.surrogate_runs) == 11 and found.test_runs == [("f3", 20), ("f3", 35), ("f3", 50)]
+    assert found.replicate_of("f3") == "f3_again" and found.replicate_of("f1") is None
+    assert found.run_overrides("mine", 30) == {"length_unit_um": 1e6} and found.run_overrides("f1", 20) == {}
+    assert found.mini_volume_sets == [("c", 16, 2)]
+    assert (found.alternatives(["a", "b"]), found.alternatives([])) == ("a|b", "(?!)")
+
+
+def test_replicates_of_the_users_runs_are_no_training(study):
+    header, *lines = RUNS.splitlines()
+    again = [line.replace("mine", "again") for line in lines]
+    rows = [f"{header}\treplicate_of", *(f"{line}\t" for line in lines), *(f"{line}\tmine" for line in again)]
+    found = study(runs="\n".join(rows))
+    assert found.replicates == ["f3_again", "again"] and found.surrogate_films == ["f1", "f2", "f3", "mine"]
+    assert found.original("again") == "mine" and found.original("f3_again") == "f3" and found.original("mine") is None
+    assert found.replicate_of("mine") == "again"
+    assert study(runs="\n".join(rows[:-1])).replicate_of("mine") is None  # not pressed to all degrees
+    assert "is a replicate in some lines only" in mistake(study, runs="\n".join([*rows[:-1], f"{again[-1]}\t"]))
+    assert "film 'again' replicates 'nobody'" in mistake(study, runs="\n".join(rows).replace("\tmine", "\tnobody"))
+
+
+def test_replicate_is_asked_for_only_where_there_is_one(study):
+    found = study(surrogate={"split": {"test_films": ["f3"]}, "predictors": ["copy", "replicate"], "architectures": ["paper"]})
+    assert found.predictors("f3") == ["copy", "replicate"] and found.predictors("f1") == ["copy"]
+    assert found.modes("replicate") == ("rollout",) and found.modes("copy") == ("one_step", "rollout")
+
+
+def test_held_out_degrees_of_trained_films_are_tested_too(study):
+    held_out = [{"film": "f1", "compression_degrees_percent": [35]}]
+    found = study(surrogate={"split": {"kind": "paper", "test_films": ["f3"], "held_out": held_out}})
+    assert found.test_runs == [("f1", 35), ("f3", 20), ("f3", 35), ("f3", 50)]
+
+
+def test_the_stride_window_is_resolved(study):
+    case = {"samples": ["one"], "slice_windows": [4, 8], "strides": [1, "window"]}
+    found = study(autoencoder={"cases": {"c": case}, "searched_cases": []})
+    assert found.mini_volume_sets == [("c", 4, 1), ("c", 4, 4), ("c", 8, 1), ("c", 8, 8)]
+    case["strides"] = [4, "window"]
+    found = study(autoencoder={"cases": {"c": case}, "searched_cases": []})
+    assert found.mini_volume_sets == [("c", 4, 4), ("c", 8, 4), ("c", 8, 8)], "a set is made once, however often it is said"
+
+
+def test_dumps_of_a_run_are_a_pattern_or_a_folder_and_nothing_beside_them(study, tmp_path):
+    found = study(films=None, runs=RUNS, surrogate={"split": {"test_films": []}})
+    assert found.dumps("mine", 30) == found.dumps("mine", 20) == found.press("mine", 30) == []
+    (tmp_path / "dumps/folder").mkdir(parents=True)
+    for name in ("d10.dump", "d9.dump"):
+        (tmp_path / "dumps" / name).write_text("ITEM: TIMESTEP\n0\n")
+    (tmp_path / "dumps/press.csv").write_text("step,z_press\n0,1\n")
+    (tmp_path / "dumps/log.lammps").write_text("LAMMPS\n")
+    assert found.dumps("mine", 30) == found.dumps("mine", 20) == ["dumps/d9.dump", "dumps/d10.dump"]
+    (tmp_path / "press.csv").touch()
+    assert found.press("mine", 30) == ["press.csv"] and found.press("mine", 20) == []
+
+
+def test_the_slices_of_a_folder_are_known_one_by_one(study, tmp_path):
+    found = study(samples=SAMPLES.replace("one.tif", "slices"))
+    assert found.source("one") == []
+    (tmp_path / "slices").mkdir()
+    for name in ("s1.tif", "s2.tif", ".hidden"):
+        (tmp_path / "slices" / name).touch()
+    assert found.source("one") == ["slices/s1.tif", "slices/s2.tif"]
+    (tmp_path / "one.tif").touch()
+    assert study().source("one") == ["one.tif"]
+
+
+def test_a_study_without_films_or_without_samples_is_one(study):
+    assert study(films=None).surrogate_films == [] and study(samples="sample\tpath\tvoxel_edge_um\n").mini_volume_sets == []
+
+
+def test_a_study_takes_nothing_of_the_demo(study):
+    found = study(surrogate=None, autoencoder=None)
+    assert (
+        found.test_runs == [] and found.mini_volume_sets == [] and found.settings == study(surrogate={}, autoencoder={}).settings
+    )
+    assert found.settings.calendering.films_sheet == "films.tsv"
+    with pytest.raises(SettingsError, match=r"no sheet has a line; a study names films in calendering\.films_sheet"):
+        read_study({"name": "bare", "title": "Bare"})
+
+
+def test_a_stage_that_is_asked_for_says_on_what_it_works(study):
+    assert "surrogate.split names no film to test; name some of f1, f2, f3" in mistake(study, surrogate={"lag_window": 4})
+    assert "autoencoder.cases names no case study" in mistake(study, autoencoder={"image_size": 32})
+    assert study(surrogate={"lag_window": 4}, films=None).test_runs == []
+    one = FILMS[: FILMS.index("f2")]
+    assert study(films=one, surrogate=None).surrogate_films == ["f1"], "one film alone is measured, not learned from"
+
+
+def test_a_slice_is_named_by_its_content_so_that_it_never_holds_other_settings(study):
+    before, edited, back = study(), study(report={"figure_dpi": 200}), study()
+    assert [stage for stage in STAGES if before.slice(stage) != edited.slice(stage)] == ["report"]
+    assert all(before.slice(stage) == back.slice(stage) for stage in STAGES)
+    assert re.fullmatch(r"<results>/settings/report-[0-9a-f]{16}\.json", before.slice("report"))
+
+
+def test_how_a_search_is_run_is_in_no_slice(study):
+    more = {"workers": 9, "lease_seconds": 300, "max_attempts": 9, "max_failed_fraction": 0.9, "threads_per_worker": 2}
+    more["storage"] = "postgresql://user@host/name"
+    before, run, longer = (
+        study(
+            surrogate={"split": {"test_films": ["f3"]}, "search": {"study": search}},
+            autoencoder={**cases(c=["one"]), "search": search},
+        )
+        for search in ({}, more, {"n_trials": 99})
+    )
+    assert [before.slice(stage) for stage in STAGES] == [run.slice(stage) for stage in STAGES]
+    assert [stage for stage in STAGES if before.slice(stage) != longer.slice(stage)] == ["surrogate", "autoencoder"]
+    assert run.settings.autoencoder.search.run_control() == more and before.settings.autoencoder.search.run_control() == {}
+
+
+def test_a_slice_gives_back_its_section(study, tmp_path):
+    found = study(autoencoder=cases(c=["one"]))
+    for stage in STAGES:
+        write_settings(["--content", json.dumps(found.section(stage)), "--output", str(tmp_path / f"{stage}.json")])
+        section = getattr(found.settings, stage)
+        assert type(section).from_slice(tmp_path / f"{stage}.json") == section
+
+
+def test_a_slice_is_json(tmp_path):
+    with pytest.raises(SettingsError, match="--content is not JSON"):
+        write_settings(["--content", "{", "--output", str(tmp_path / "slice.json")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_schema_does_not_depend_on_the_run():
+    assert schema_text() == schema_text() and '"lag_window"' in schema_text()

@@ -1,1 +1,0 @@
-"""What every stage shares: settings, errors, the data contract, records, seeds, provenance."""
