@@ -315,7 +315,7 @@ def test_programs_end_to_end(tmp_path, settings):
     assert f"{len(rows)} numbers from 6 stages" in text and "How it went." in text
     with pytest.raises(InputFileError, match=r"figure .* does not exist"):
         write_page.main([*base, "--figures", f"search:x={tmp_path / 'gone.png'}", "--output", str(tmp_path / "other.html")])
-    with pytest.raises(SettingsError, match="is not name=path"):
+    with pytest.raises(SettingsError, match="does not name a file"):
         write_page.main([*base, "--figures", "search", "--output", str(tmp_path / "other.html")])
     assert not (tmp_path / "other.html").exists()
 
