@@ -10,16 +10,20 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import ZipStore
 
 from .errors import ContractError, InputFileError
 from .files import existing_file, replacing
+from .optional import OptionalModule
 from .phases import CODES, NAMES, PHASES
+
+if TYPE_CHECKING:
+    import zarr
+else:
+    zarr = OptionalModule("zarr", "a file of labels (*.zarr.zip)")
 
 AXES = {3: ("z", "y", "x"), 4: ("t", "z", "y", "x")}
 CONTRACT = "calandria-labels-1"
@@ -125,7 +129,7 @@ def write_labelled(path: str | os.PathLike, volume: Labelled) -> None:
     }
     with replacing(path) as unfinished:
         unfinished.unlink()
-        with ZipStore(unfinished, mode="w", compression=zipfile.ZIP_STORED) as store:
+        with zarr.storage.ZipStore(unfinished, mode="w", compression=zipfile.ZIP_STORED) as store:
             group = zarr.create_group(store, attributes=attributes)
             array = group.create_array(
                 "labels", shape=labels.shape, dtype=labels.dtype, chunks=chunks, dimension_names=volume.axes
@@ -137,14 +141,14 @@ def write_labelled(path: str | os.PathLike, volume: Labelled) -> None:
 
 
 @contextmanager
-def open_labelled(path: str | os.PathLike) -> Iterator[tuple[zarr.Array, Labelled]]:
+def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labelled]]":
     """Open a file lazily: yields the zarr array of labels and a :class:`Labelled` whose ``labels`` are an empty stand-in of the same rank.
 
     Use it for files that are larger than what one wants to hold; slices of the array are not checked for unknown codes.
     """
     found = existing_file(path, "labelled volume")
     try:
-        store = ZipStore(found, mode="r")
+        store = zarr.storage.ZipStore(found, mode="r")
         group = zarr.open_group(store, mode="r")
         array = group["labels"]
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:

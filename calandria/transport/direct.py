@@ -1,14 +1,19 @@
 """A direct solution of small volumes in which conjugate gradients stall: long, narrow ones whose phases differ a million times."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.linalg import splu
 
+from ..base.optional import OptionalModule
 from .blocks import Blocks, Extents
 from .multigrid import Conductances
+
+if TYPE_CHECKING:
+    from scipy import sparse
+else:
+    sparse = OptionalModule("scipy.sparse", "the direct solution of a small volume in which the iteration stalls")
 
 MOST_WORK = 3e7
 """Joined voxels times the two smaller extents, up to which a volume is small: a bound of the factor's entries."""
@@ -66,10 +71,12 @@ def solve_directly(phases: NDArray[np.uint8], conductances: Conductances, blocks
 
     diagonal = np.bincount(i, g, n) + np.bincount(j, g, n) + plates.sum(axis=0)
     nodes = np.arange(n)
-    matrix = coo_array(
+    matrix = sparse.coo_array(
         (np.concatenate([-g, -g, diagonal]), (np.concatenate([i, j, nodes]), np.concatenate([j, i, nodes]))), shape=(n, n)
     )
-    factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    factor = sparse.linalg.splu(
+        matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+    )
     c, error = np.zeros(n), math.inf
     for _ in range(REFINEMENTS):
         flow = g * (c[j] - c[i])

@@ -4,17 +4,21 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import ZipStore
 
 from ..base.files import replacing
+from ..base.optional import OptionalModule
 from .blocks import Blocks
 from .conjugate_gradients import Solution
 from .volume import ORDERS
+
+if TYPE_CHECKING:
+    import zarr
+else:
+    zarr = OptionalModule("zarr", "a file of concentration fields (*.zarr.zip)")
 
 MEANING = {
     "concentration": "(z, y, x), 0 before the first slice along the axis and 1 behind the last; NaN where nothing is joined to both ends",
@@ -162,7 +166,7 @@ def write_fields(path: str | os.PathLike, results: Mapping[str, Any], communicat
         return
     with replacing(path) as unfinished:
         unfinished.unlink()
-        with ZipStore(unfinished, mode="w", compression=zipfile.ZIP_STORED) as store:
+        with zarr.storage.ZipStore(unfinished, mode="w", compression=zipfile.ZIP_STORED) as store:
             root = zarr.create_group(store, attributes={"contract": "calandria-fields-1", "meaning": MEANING})
             for axis, result in results.items():
                 if result.field is None:
