@@ -50,7 +50,7 @@ class Film:
 def insert_film(film: FilmSettings, motion: MotionSettings, rng: np.random.Generator) -> Film:
     """Pack spheres at random without overlap into a box higher than the film (random sequential addition, largest first).
 
-    The sum of sphere volumes is (1 - porosity) of the film's volume, split by the mass fraction; diameters are rescaled by a hair to meet it exactly.
+    The sum of sphere volumes is (1 - porosity_free) of the film's volume, split by the mass fraction; diameters are rescaled by a hair to meet it exactly.
 
     Raises SettingsError where the spheres find no room.
     """
@@ -78,7 +78,7 @@ def phase_volumes(film: FilmSettings) -> tuple[float, float]:
     >>> round(am, 2), round(cbd, 2)
     (2490.19, 513.33)
     """
-    solid = (1 - film.porosity) * film.width_um**2 * film.thickness_um
+    solid = (1 - film.porosity_free) * film.width_um**2 * film.thickness_um
     am, cbd = film.am_mass_fraction / film.am_density_g_cm3, (1 - film.am_mass_fraction) / film.cbd_density_g_cm3
     return solid * am / (am + cbd), solid * cbd / (am + cbd)
 

@@ -111,8 +111,8 @@ class FilmSettings(Section):
     """Width and depth of the periodic box, um (the calendering paper: 30.4)."""
     thickness_um: float = Field(25.0, gt=1, le=1000)
     """Height to which drying takes the film, um (the calendering paper: 47)."""
-    porosity: float = Field(0.48, gt=0.2, lt=0.9)
-    """Pore volume over film volume at that height, overlaps not counted; a fraction."""
+    porosity_free: float = Field(0.48, gt=0.2, lt=0.9)
+    """Volume outside all spheres over film volume at that height, overlaps not counted; a fraction. Binder spheres count as solid, nanopores included."""
     am_mass_fraction: float = Field(0.96, gt=0, lt=1)
     """Mass of active material over mass of solid."""
     am_density_g_cm3: float = Field(4.7, gt=0)

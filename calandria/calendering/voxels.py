@@ -52,8 +52,8 @@ class Painted:
     ----------
     labels
         (z, y, x) phase codes.
-    porosity
-        Pore volume over the volume between collector and surface.
+    porosity_free
+        Voxels of pore (outside the binder domain) over all between collector and surface.
     overlap_loss_cbd, overlap_loss_am
         Share of the sum of sphere volumes that the voxels above the collector do not hold: overlap, CBD covered by AM, imprint into the collector;
         it carries the rounding of voxels, so it may be slightly negative. 0 for an absent phase.
@@ -62,7 +62,7 @@ class Painted:
     """
 
     labels: NDArray[np.uint8]
-    porosity: float
+    porosity_free: float
     overlap_loss_cbd: float
     overlap_loss_am: float
     cut_loss: float

@@ -1,3 +1,3 @@
 """Tables, figures and the page that a study ends in."""
 
-VERSION = 3
+VERSION = 4

@@ -112,7 +112,7 @@ def cathode_entries(
 
     source = CATHODES if published else ""
     rows = [
-        ("porosity", phases["porosity"], "", reference("porosity_percent", "0.01"), made),
+        ("porosity_free", phases["porosity_free"], "", reference("porosity_percent", "0.01"), made),
         ("AM fraction", fraction("am"), "", reference("am_percent", "0.01"), told("am")),
         ("CBD fraction", fraction("cbd"), "", reference("cbd_percent", "0.01"), told("cbd")),
         ("thickness", phases["thickness_um"], "um", reference("thickness_um", "1"), made),
@@ -256,7 +256,7 @@ def film_entries(
         entry("thickness, last frame", thickness[-1], "um", surface),
     ]
     for when, index in (("first", 0), ("thinnest", lowest), ("last", -1)):
-        entries.append(entry(f"porosity, {when} frame", _number(frames[index]["porosity"]), "", voxels))
+        entries.append(entry(f"porosity_free, {when} frame", _number(frames[index]["porosity_free"]), "", voxels))
     for face in INTERFACES:
         area = _number(frames[-1][f"contact_area_um2_{face}"])
         entries.append(

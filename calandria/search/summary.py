@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..base.files import replacing
 from ..base.provenance import provenance
-from ..base.records import write_json, write_recorded_table
+from ..base.records import record_path, write_json, write_table
+from ..learning.settings import RUN_CONTROL
 from .study import SearchDefinition
 
 MIN_TRIALS_FOR_IMPORTANCE = 4
@@ -63,7 +64,7 @@ def best_record(study: optuna.Study, definition: SearchDefinition) -> dict[str, 
         "n_complete": count[TrialState.COMPLETE],
         "n_pruned": count[TrialState.PRUNED],
         "n_failed": count[TrialState.FAIL],
-        "search": definition.search.model_dump(exclude={"storage"}),  # a URL may hold a password
+        "search": definition.search.model_dump(exclude=set(RUN_CONTROL)),  # how it was run; storage, a URL, may hold a password
         "provenance": made_by(definition),
     }
 
@@ -143,7 +144,8 @@ def write_summary(
     importance_path: str | os.PathLike,
 ) -> None:
     """Write the table of trials with its record beside it, the record of the best one, and the figure; each whole or not at all."""
-    write_recorded_table(trials_path, *trial_rows(study.get_trials(deepcopy=False)), made_by(definition))
+    write_table(trials_path, *trial_rows(study.get_trials(deepcopy=False)))
+    write_json(record_path(trials_path), made_by(definition))  # no digest of the table: it holds times and names of workers
     write_json(best_path, best_record(study, definition))
     with replacing(importance_path) as unfinished:
         figure = importance_figure(study, definition.direction, definition.value_name)

@@ -1,3 +1,3 @@
 """The next frame of a film that is being calendered, from a window of past ones."""
 
-VERSION = 2
+VERSION = 3

@@ -53,8 +53,8 @@ def phase_counts(labels: NDArray[np.uint8]) -> dict[str, int]:
     return {NAMES[code]: int(counts[code]) for code in CODES}
 
 
-def porosity(labels: NDArray[np.uint8]) -> float:
-    """Return the pore volume over the electrode volume, void left out; NaN without an electrode."""
+def porosity_free(labels: NDArray[np.uint8]) -> float:
+    """Return the pore volume outside the binder domain over the electrode volume, void left out; NaN without an electrode."""
     counts = phase_counts(labels)
     electrode = sum(counts[NAMES[code]] for code in ELECTRODE)
     return counts["pore"] / electrode if electrode else float("nan")
@@ -88,5 +88,5 @@ def frame_row(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> dict[str
     row: dict[str, Any] = {**label_errors(true, predicted), "r2_film": r2_film(true, predicted), **phase_scores(true, predicted)}
     for kind, labels in (("true", true), ("predicted", predicted)):
         row |= {f"voxels_{name}_{kind}": count for name, count in phase_counts(labels).items()}
-        row[f"porosity_{kind}"] = porosity(labels)
+        row[f"porosity_free_{kind}"] = porosity_free(labels)
     return row

@@ -1,3 +1,3 @@
 """Image stacks to labelled volumes and to tables of mini-volumes."""
 
-VERSION = 2
+VERSION = 3

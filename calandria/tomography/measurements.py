@@ -19,8 +19,8 @@ class PhaseMeasurement:
         Share of pore, CBD and AM in the electrode.
     phase_voxels
         Voxels of pore, CBD, AM and void in the whole volume.
-    porosity
-        Share of pore, as in ``phase_fractions``.
+    porosity_free
+        Share of pore outside the binder domain, as in ``phase_fractions``.
     thickness_um
         From the current collector (z = 0) to the surface: the last slice of which less than half is void.
     profile_z_um
@@ -31,7 +31,7 @@ class PhaseMeasurement:
 
     phase_fractions: dict[str, float]
     phase_voxels: dict[str, int]
-    porosity: float
+    porosity_free: float
     thickness_um: float
     profile_z_um: list[float]
     profile_phase_fractions: dict[str, list[float | None]]
@@ -54,7 +54,7 @@ def measure(labels: NDArray[np.uint8], voxel_edge_um: float) -> PhaseMeasurement
     Examples
     --------
     >>> found = measure(np.array([[[0, 2]], [[1, 2]], [[4, 4]]], np.uint8), 0.5)
-    >>> found.porosity, found.thickness_um, found.profile_phase_fractions["cbd"]
+    >>> found.porosity_free, found.thickness_um, found.profile_phase_fractions["cbd"]
     (0.25, 1.0, [0.0, 0.5, None])
     """
     per_slice = np.array([np.bincount(plane.ravel(), minlength=5) for plane in labels])
@@ -63,7 +63,7 @@ def measure(labels: NDArray[np.uint8], voxel_edge_um: float) -> PhaseMeasurement
     return PhaseMeasurement(
         phase_fractions=fractions,
         phase_voxels={name: int(per_slice[:, code].sum()) for code, name in NAMES.items()},
-        porosity=fractions[NAMES[PORE]],
+        porosity_free=fractions[NAMES[PORE]],
         thickness_um=occupied_slices(labels).stop * voxel_edge_um,
         profile_z_um=((np.arange(len(labels)) + 0.5) * voxel_edge_um).tolist(),
         profile_phase_fractions={

@@ -1,3 +1,3 @@
 """Effective diffusivity, tortuosity factor and contact areas of labelled volumes."""
 
-VERSION = 2
+VERSION = 3

@@ -17,6 +17,8 @@ from .fields import Field
 from .volume import Problem, Volume, columns_alone
 
 AXIS_NAMES = ("z", "y", "x")
+UNRECORDED = ("wall_s", "ranks", "field")
+"""Fields of a result that no record or table holds: they differ between runs of equal work."""
 SIDES = ("no-flux", "periodic")
 MOST_DIFFUSIVITIES = 250
 
@@ -47,7 +49,7 @@ class TransportResult:
     error_estimate
         Estimated relative error of relative_diffusivity.
     wall_s, ranks
-        Wall time of this call, and MPI ranks that took part.
+        Wall time of this call, and MPI ranks that took part; not part of the record, so that equal work gives equal records.
     axis, sides, shape, diffusivities, tolerance
         What was asked for; shape is that of the box (z, y, x).
     field
@@ -78,7 +80,9 @@ class TransportResult:
     def record(self) -> dict[str, Any]:
         """Return the fields as plain values for a JSON record or a table row."""
         plain = {
-            name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items() if name != "field"
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in vars(self).items()
+            if name not in UNRECORDED
         }
         return {**plain, "shape": list(self.shape), "diffusivities": {str(k): v for k, v in self.diffusivities.items()}}
 
@@ -338,7 +342,7 @@ def _checked(
 
 def as_row(result: TransportResult) -> dict[str, Any]:
     """Return a result as a flat table row: mappings become text such as ``y=periodic x=no-flux``."""
-    row = {name: value for name, value in vars(result).items() if name != "field"}
+    row = {name: value for name, value in vars(result).items() if name not in UNRECORDED}
     row["sides"] = " ".join(f"{name}={side}" for name, side in result.sides.items())
     row["shape"] = "x".join(map(str, result.shape))
     row["diffusivities"] = " ".join(f"{label}={value:g}" for label, value in result.diffusivities.items())

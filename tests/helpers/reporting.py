@@ -13,7 +13,7 @@ def phases_record():
         "shape": [20, 4, 4],
         "voxel_edge_um": 0.4,
         "phase_fractions": {"pore": 0.5, "am": 0.3, "cbd": 0.2},
-        "porosity": 0.5,
+        "porosity_free": 0.5,
         "thickness_um": 8.0,
         "provenance": made("tomography"),
     }
@@ -47,7 +47,8 @@ def frame_rows(thickness):
     """Return rows of measure_frames; porosities fall from 0.5 by 0.1 a frame."""
     areas = {f"contact_area_um2_{pair}": str(area) for pair, area in (("pore_cbd", 2.0), ("pore_am", 3.0), ("am_cbd", 1.0))}
     return [
-        {"frame": str(t), "thickness_um": str(h), "porosity": f"{0.5 - 0.1 * t:.1f}", **areas} for t, h in enumerate(thickness)
+        {"frame": str(t), "thickness_um": str(h), "porosity_free": f"{0.5 - 0.1 * t:.1f}", **areas}
+        for t, h in enumerate(thickness)
     ]
 
 
@@ -89,7 +90,7 @@ def metric_row(film, degree, mode, predictor, frame, r2):
     row |= {"thickness_um_true": "8.0", "thickness_um_predicted": "8.4"}
     row |= {"contact_area_faces_pore_am_true": "200.0", "contact_area_faces_pore_am_predicted": "150.0"}
     row |= {"r2_with_void": str(r2), "r2_film": "" if frame == 3 else str(r2 / 2), "mse": "0.1", "mae": "0.05"}
-    for name, truth in (("porosity", 0.4), ("tortuosity_factor_pore_z", 1.5), ("voxels_pore", 50), ("voxels_cbd", 20)):
+    for name, truth in (("porosity_free", 0.4), ("tortuosity_factor_pore_z", 1.5), ("voxels_pore", 50), ("voxels_cbd", 20)):
         row |= {f"{name}_true": str(truth), f"{name}_predicted": str(truth * (1 - 0.05 * (frame - 1)))}
     return row | {"voxels_am_true": "30", "voxels_am_predicted": "31"}
 

@@ -66,7 +66,7 @@ def numbers_of_the_table_are_those_of_the_files(study):
     results = folder / "results/tiny"
     table = {(row["subject"], row["quantity"]): row for row in read_table(results / "report/results.csv")}
     porosity = np.mean(tifffile.imread(folder / "noise.tif") == 0)
-    assert float(table["noise", "porosity"]["value"]) == pytest.approx(porosity, rel=1e-12)
+    assert float(table["noise", "porosity_free"]["value"]) == pytest.approx(porosity, rel=1e-12)
     record = read_json(results / "transport/noise/pore_cbd_z.json")
     assert float(table["noise, pore_cbd, z", "tortuosity factor"]["value"]) == record["tortuosity_factor"] > 1
     for (film, degree), (frames, *_) in RUNS.items():
@@ -117,7 +117,7 @@ def a_deleted_record_is_remade_with_what_follows_from_it_and_nothing_else(study)
     before = read_json(record)
     record.unlink()
     assert job_counts(run_study(folder)) == {"all": 1, "solve_diffusion": 1, "tabulate_results": 1, "write_page": 1}
-    assert {**read_json(record), "wall_s": None} == {**before, "wall_s": None}
+    assert read_json(record) == before
     assert job_counts(run_study(folder, "--dry-run")) == {}
 
 

@@ -15,7 +15,7 @@ from calandria.cli.program import program, run
 
 DESCRIPTION = """Paint every frame of a run into a labelled time series (t, z, y, x): 0 pore, 1 CBD, 2 AM, 4 void above the film.
 
-Frame quantities in the file: press_position_um, thickness_um, compression_degree, time_us, porosity, overlap_loss_cbd, overlap_loss_am, cut_loss (fractions)."""
+Frame quantities in the file: press_position_um, thickness_um, compression_degree, time_us, porosity_free, overlap_loss_cbd, overlap_loss_am, cut_loss (fractions)."""
 FACTS = (
     "film",
     "compression_degree_percent",
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     columns = {name: getattr(dem, name) for name in ("press_position_um", "thickness_um", "compression_degree", "time_us")}
     columns |= {
         name: np.array([getattr(painted, name) for painted in measured])
-        for name in ("porosity", "overlap_loss_cbd", "overlap_loss_am", "cut_loss")
+        for name in ("porosity_free", "overlap_loss_cbd", "overlap_loss_am", "cut_loss")
     }
     attributes = {name: dem.attributes[name] for name in FACTS} | {
         **{name: dem.attributes[name] for name in ("replicate_of",) if name in dem.attributes},

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quantities = {
         column: quantity_of(column)[0].replace("relative diffusivity", r"D$_\mathrm{eff}$ / D$_0$")
         for column in pair_columns(metrics[0])
-        if column == "porosity" or column.startswith(("relative_diffusivity", "tortuosity_factor"))
+        if column == "porosity_free" or column.startswith(("relative_diffusivity", "tortuosity_factor"))
     }
     drawn: dict[str, Figure] = {
         "losses": loss_curves({name: read_table(path) for name, path in named_files(options.losses).items()}, VALUE_NAME),

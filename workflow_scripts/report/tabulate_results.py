@@ -12,7 +12,7 @@ from typing import Any
 from calandria.base.errors import SettingsError
 from calandria.base.files import write_text
 from calandria.base.phases import NAMES
-from calandria.base.records import read_json, read_table, read_table_record, write_table
+from calandria.base.records import read_json, read_table, read_table_record, record_path, write_table
 from calandria.base.volumes import open_labelled
 from calandria.cli.program import named_files, program, run
 from calandria.report.tables import (
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         entries += autoencoder_entries(name.replace(",", ", "), read_json(path))
     best = named_files(options.best)
     for name, path in named_files(options.trials).items():
-        entries += search_entries(name, read_table(path), read_table_record(path), read_json(best[name]))
+        entries += search_entries(name, read_table(path), read_json(record_path(path)), read_json(best[name]))
     entries += no_search_entries(options.not_searched)
     entries += published_entries(
         read_table(f"{options.published}/autoencoder_results.csv") if options.evaluations else [],

@@ -20,7 +20,7 @@ from calandria.surrogate.splits import run_is_leaking
 DESCRIPTION = """Compare predicted series with the true one: a row per predictor, mode and predicted frame.
 
 mse, mae, r2_with_void: on label values 0, 1, 2, 4, void included. r2_film: over voxels that are film in either, void counted as pore.
-accuracy and iou_*: fractions of voxels. *_true and *_predicted: voxel counts, porosity (fraction), thickness_um, spring_back (thickness regained
+accuracy and iou_*: fractions of voxels. *_true and *_predicted: voxel counts, porosity_free (fraction), thickness_um, spring_back (thickness regained
 over the lowest so far; after the turn the press's lowest position counts too, where a press table tells it), contact_area_faces_* (voxel faces), relative_diffusivity_CASE_AXIS (D_eff / D_0), tortuosity_factor_CASE_AXIS.
 affine_voxels and affine_spheres were told the true thickness; given frames are left out.
 thickness_source: stated, if the predictor states a thickness, which is compared with the true surface; voxels, if it states none: then thickness_um and

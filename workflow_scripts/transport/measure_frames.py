@@ -1,6 +1,6 @@
-"""Measure every frame of one or more series: phase volumes, porosity, thickness and contact areas, as one table.
+"""Measure every frame of one or more series: phase volumes, free porosity, thickness and contact areas, as one table.
 
-Volumes are counts of voxels, porosity is the pores' fraction of the electrode (void above it left out), thickness_um is the
+Volumes are counts of voxels, porosity_free is the fraction of the electrode that is pore outside the binder domain (void above it left out), thickness_um is the
 film's thickness in um, contact areas are counts of voxel faces between unlike phases and the same in um2. Faces across
 periodic sides count, as the file says.
 """
@@ -22,7 +22,7 @@ COLUMNS = (
     "series",
     "frame",
     "thickness_um",
-    "porosity",
+    "porosity_free",
     *(f"{phase}_voxels" for phase in PHASES),
     *(f"contact_area_faces_{pair}" for pair in INTERFACES),
     *(f"contact_area_um2_{pair}" for pair in INTERFACES),
@@ -38,7 +38,7 @@ def frame_rows(name: str, series: Labelled) -> Iterator[Mapping[str, Any]]:
             "series": name,
             "frame": index,
             "thickness_um": float(series.frames["thickness_um"][index]) if "thickness_um" in series.frames else None,
-            "porosity": volume_fractions(labels)["pore"],
+            "porosity_free": volume_fractions(labels)["pore"],
             **{f"{phase}_voxels": int(counts[code]) for phase, code in PHASES.items()},
             **{f"contact_area_faces_{pair}": count for pair, count in faces.items()},
             **{f"contact_area_um2_{pair}": count * series.voxel_edge_um**2 for pair, count in faces.items()},

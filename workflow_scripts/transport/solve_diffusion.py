@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if communicator is not None and communicator.rank:
         return
+    sys.stderr.write(
+        f"solved on {result.ranks} ranks in {result.wall_s:.3g} s\n"
+    )  # the log has it; a record is the same for equal work
     write_json(
         options.output,
         {

@@ -17,10 +17,10 @@ from calandria.cli.program import named_files, program, run
 from calandria.transport.ranks import together, world
 from calandria.transport.series import read_all_series, table_record
 from calandria.transport.settings import TransportSettings
-from calandria.transport.solver import TransportResult, as_row, electrode, tortuosity
+from calandria.transport.solver import UNRECORDED, TransportResult, as_row, electrode, tortuosity
 
 COLUMNS = ("series", "frame", "case", "axis", "relative_diffusivity", "effective_diffusivity_m2_s", "tortuosity_factor")
-COLUMNS = (*COLUMNS, *(item.name for item in fields(TransportResult) if item.name not in (*COLUMNS, "field")))
+COLUMNS = (*COLUMNS, *(item.name for item in fields(TransportResult) if item.name not in (*COLUMNS, *UNRECORDED)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -78,7 +78,7 @@ def test_dumps_become_a_labelled_series(made):
     assert series.frames["compression_degree"][4] == pytest.approx(0.2, abs=1e-3)
     below = series.labels[4, :32]
     assert (
-        series.frames["porosity"][4] == pytest.approx((below == 0).mean())
+        series.frames["porosity_free"][4] == pytest.approx((below == 0).mean())
         and not (below == 4).any()
         and (series.labels[4, 32:] == 4).all()
     )
@@ -261,7 +261,7 @@ def test_lammps_presses_and_releases_a_film(pressed, tmp_path):
         assert (np.diff(thickness[: turn + 1]) < 0).all() and thickness[turn] < thickness[-1] < thickness[0]
         lowest = read_press_csv(folder / f"{degree}.csv")[:, 2].min()
         assert 1 - lowest / read_data((folder / "dried.data").read_text(), "film").top_um == pytest.approx(degree / 100, abs=0.01)
-        porosity = series.frames["porosity"]
+        porosity = series.frames["porosity_free"]
         assert porosity[turn] < porosity[-1] < porosity[0]
     loading = slice(0, 6)
     assert np.array_equal(runs[10].particles.z[loading], runs[21].particles.z[loading])

@@ -48,7 +48,7 @@ def test_packing_follows_the_seed(film):
 def test_packing_without_room_is_refused():
     with pytest.raises(SettingsError, match="no room"):
         insert_film(
-            FilmSettings(width_um=12, thickness_um=12, porosity=0.25, suspension_height=1.3),
+            FilmSettings(width_um=12, thickness_um=12, porosity_free=0.25, suspension_height=1.3),
             MotionSettings(),
             generator(1, "test"),
         )

@@ -118,7 +118,7 @@ def test_void_begins_at_the_first_centre_above_the_surface():
 def test_solid_above_the_surface_is_told_apart_from_overlap():
     painted = paint_frame(single(10, 10, 10, 4), 0, 10.0, cube(80, 0.25))
     assert painted.cut_loss == pytest.approx(0.5) and abs(painted.overlap_loss_am) < 0.01
-    assert painted.porosity == pytest.approx(1 - 0.5 * 4 / 3 * math.pi * 64 / 4000, rel=1e-3)
+    assert painted.porosity_free == pytest.approx(1 - 0.5 * 4 / 3 * math.pi * 64 / 4000, rel=1e-3)
 
 
 def test_sphere_that_reaches_below_the_collector_is_clipped():
@@ -161,7 +161,7 @@ def test_edge_that_does_not_fit_biases_no_volume(asked):
     particles = boxed(single(3.1, 9.9, 6.2, 4.0), 10.1, 10.1)
     grid = choose_grid(particles, np.array([12.625]), VoxelSettings(voxel_edge_um=asked))
     painted = paint_frame(particles, 0, 12.625, grid)
-    assert painted.porosity == pytest.approx(1 - 4 / 3 * math.pi * 4**3 / (10.1 * 10.1 * 12.625), abs=0.002)
+    assert painted.porosity_free == pytest.approx(1 - 4 / 3 * math.pi * 4**3 / (10.1 * 10.1 * 12.625), abs=0.002)
     assert abs(painted.overlap_loss_am) < 0.003
 
 

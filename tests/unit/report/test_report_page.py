@@ -111,10 +111,10 @@ def test_phase_volumes_are_true_and_predicted_in_1000_um3():
 
 
 def test_quantities_stand_against_the_degree_at_the_last_frame():
-    (axis,) = against_degree(METRICS, {"porosity": "porosity"}).axes
+    (axis,) = against_degree(METRICS, {"porosity_free": "free porosity"}).axes
     truth, copy, _ = axis.get_lines()
     assert list(truth.get_xdata()) == [20, 35] and list(truth.get_ydata()) == [0.4, 0.4]
-    assert list(copy.get_ydata()) == pytest.approx([0.34, 0.34]) and axis.get_ylabel() == "porosity"
+    assert list(copy.get_ydata()) == pytest.approx([0.34, 0.34]) and axis.get_ylabel() == "free porosity"
 
 
 def test_slices_show_the_middle_with_the_collector_at_the_bottom():
@@ -287,7 +287,7 @@ def test_programs_end_to_end(tmp_path, settings):
     assert tuple(rows[0]) == COLUMNS
     sections = {"autoencoder", "calendering", "search", "surrogate", "tomography", "transport"}
     assert {entry["section"] for entry in rows} == sections
-    (porosity,) = [entry for entry in rows if (entry["subject"], entry["quantity"]) == ("one", "porosity")]
+    (porosity,) = [entry for entry in rows if (entry["subject"], entry["quantity"]) == ("one", "porosity_free")]
     assert (porosity["value"], porosity["reference"]) == ("0.5", "0.368")
     values = {(entry["subject"], entry["quantity"]): entry["value"] for entry in rows}
     assert (values["one", "state"], values["one", "CBD fraction"]) == ("calendered", "")

@@ -52,7 +52,7 @@ def test_an_entry_is_a_row_of_the_table():
 
 def test_cathode_stands_beside_its_published_row_as_fractions():
     rows = by_quantity(cathode_entries("one", phases_record(), PUBLISHED))
-    assert rows["porosity"].value == 0.5 and rows["porosity"].reference == pytest.approx(0.491)
+    assert rows["porosity_free"].value == 0.5 and rows["porosity_free"].reference == pytest.approx(0.491)
     assert rows["AM fraction"].value == 0.3 and rows["AM fraction"].reference == pytest.approx(0.397)
     assert rows["CBD fraction"].value == 0.2 and rows["CBD fraction"].reference == pytest.approx(0.112)
     assert (rows["thickness"].value, rows["thickness"].unit, rows["thickness"].reference) == (8.0, "um", 160.0)
@@ -63,7 +63,7 @@ def test_cathode_stands_beside_its_published_row_as_fractions():
 def test_cathode_without_or_with_part_of_a_published_row():
     assert all(row.reference is None and row.source == "" for row in cathode_entries("one", phases_record(), None))
     rows = by_quantity(cathode_entries("one", phases_record(), {**PUBLISHED, "porosity_percent": ""}))
-    assert rows["porosity"].reference is None and rows["porosity"].source == "" and rows["AM fraction"].source
+    assert rows["porosity_free"].reference is None and rows["porosity_free"].source == "" and rows["AM fraction"].source
 
 
 CATHODES = {"1 CAL": {"tau_factor": "1.87"}, "2 CAL": {"tau_factor": ""}}
@@ -169,7 +169,7 @@ def test_film_is_told_at_its_first_frame_lowest_point_and_last_frame():
     assert rows["frames"].value == 3 and rows["compression degree reached"].value == pytest.approx(0.2)
     assert rows["spring-back"].value == pytest.approx(1 / 8) and "lowest point from the frames" in rows["spring-back"].how_made
     assert [rows[f"thickness, {when}"].value for when in ("first frame", "lowest point", "last frame")] == [10.0, 8.0, 9.0]
-    assert [rows[f"porosity, {when} frame"].value for when in ("first", "thinnest", "last")] == [0.5, 0.4, 0.3]
+    assert [rows[f"porosity_free, {when} frame"].value for when in ("first", "thinnest", "last")] == [0.5, 0.4, 0.3]
     assert rows["contact area pore-am, last frame"].value == 3.0 and rows["contact area pore-am, last frame"].unit == "um2"
     assert rows["effective diffusivity, pore, z, first frame"].value == 1e-10
     assert "relative residual 1.0e-05" in rows["effective diffusivity, pore, z, first frame"].how_made
@@ -198,13 +198,13 @@ def test_pairs_need_both_columns():
 
 
 def test_quantities_have_names_and_units():
-    columns = ("thickness_um", "voxels_cbd", "spring_back", "relative_diffusivity_pore_cbd_resistive_z", "porosity")
+    columns = ("thickness_um", "voxels_cbd", "spring_back", "relative_diffusivity_pore_cbd_resistive_z", "porosity_free")
     assert [quantity_of(column) for column in columns] == [
         ("thickness", "um"),
         ("volume of CBD", "voxels"),
         ("spring-back", ""),
         ("relative diffusivity, pore_cbd_resistive, z", ""),
-        ("porosity", ""),
+        ("porosity free", ""),
     ]
 
 
@@ -224,7 +224,7 @@ def test_surrogate_means_worst_and_last_frame():
     assert rows[model, "R2, void included, worst"].value == pytest.approx(0.8)
     assert rows[model, "R2 of the film, worst"].value == pytest.approx(0.4), "a frame without a score is left out"
     assert rows[model, "MSE, mean"].value == pytest.approx(0.1) and (model, "MSE, worst") not in rows
-    last = rows[model, "porosity, last frame"]
+    last = rows[model, "porosity free, last frame"]
     assert (last.value, last.reference) == (0.34, 0.4), "rows come unsorted, frame 4 is the last"
     assert "surrogate 3, settings 5e775e775e77, table 7ab1e7ab1e7a: 2 frames predicted, the first 3 given" in last.how_made
     assert rows[model, "frames given"].value == 3
@@ -247,7 +247,7 @@ def test_relative_errors_leave_out_blocked_frames():
     rows = surrogate(metrics)
     subject = "f3, 20 %, rollout, model"
     assert rows[subject, "tortuosity factor, pore, z, mean relative error"].value == pytest.approx(0.5)
-    assert rows[subject, "porosity, mean relative error"].value == pytest.approx((0.1 + 0.15 + 0.2) / 3)
+    assert rows[subject, "porosity free, mean relative error"].value == pytest.approx((0.1 + 0.15 + 0.2) / 3)
     assert (subject, "volume of pore, mean relative error") not in rows
 
 

@@ -12,7 +12,7 @@ from calandria.calendering.dumps import Particles
 from calandria.calendering.particles import Run as ParticleRun
 from calandria.calendering.voxels import Grid, paint_frame
 from calandria.surrogate.baselines import squeeze_voxels
-from calandria.surrogate.metrics import frame_row, is_release, label_errors, phase_scores, porosity, r2_film, spring_back
+from calandria.surrogate.metrics import frame_row, is_release, label_errors, phase_scores, porosity_free, r2_film, spring_back
 from calandria.surrogate.rollout import predict_by_baseline, predict_by_replicate, predicted_series, voxel_thickness
 from tests.helpers.series import EDGE_UM, pressed_film
 from workflow_scripts.surrogate.evaluate_predictions import compare
@@ -39,8 +39,8 @@ def test_scores_and_counts_by_hand():
     row = frame_row(frame(0, 1, 2, 4), frame(0, 2, 2, 4))
     assert (row["accuracy"], row["iou_pore"], row["iou_cbd"], row["iou_am"], row["iou_void"]) == (0.75, 1, 0, 0.5, 1)
     assert (row["voxels_cbd_true"], row["voxels_cbd_predicted"], row["voxels_am_predicted"]) == (1, 0, 2)
-    assert row["porosity_true"] == pytest.approx(1 / 3)
-    assert math.isnan(phase_scores(frame(0), frame(0))["iou_am"]) and math.isnan(porosity(frame(4)))
+    assert row["porosity_free_true"] == pytest.approx(1 / 3)
+    assert math.isnan(phase_scores(frame(0), frame(0))["iou_am"]) and math.isnan(porosity_free(frame(4)))
 
 
 def test_release_and_spring_back():

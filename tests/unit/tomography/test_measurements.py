@@ -13,7 +13,7 @@ def test_void_counts_neither_as_pore_nor_as_thickness():
     found = measure(labels, 0.5)
     assert found.thickness_um == 3.0
     assert found.phase_voxels == {"pore": 72, "cbd": 4, "am": 24, "void": 60}
-    assert found.porosity == found.phase_fractions["pore"] == pytest.approx(0.72)
+    assert found.porosity_free == found.phase_fractions["pore"] == pytest.approx(0.72)
     assert found.profile_phase_fractions["pore"] == [0.5] * 3 + [1.0] * 3 + [0.0] + [None] * 3
     assert found.profile_phase_fractions["cbd"][6] == 1.0
     assert found.profile_z_um[:2] == [0.25, 0.75]

@@ -143,7 +143,7 @@ def test_measure_frames(folder, labels):
     first, second = read_table("frames.csv")
     assert int(first["pore_voxels"]) == (labels[0] == 0).sum()
     assert int(second["void_voxels"]) == 3 * 42
-    assert number(second["porosity"]) == pytest.approx((labels[1] == 0).sum() / (7 * 42))
+    assert number(second["porosity_free"]) == pytest.approx((labels[1] == 0).sum() / (7 * 42))
     assert number(second["thickness_um"]) == 2.8
     assert number(first["contact_area_um2_pore_am"]) == pytest.approx(0.16 * int(first["contact_area_faces_pore_am"]))
 
