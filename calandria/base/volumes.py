@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from .errors import ContractError, InputFileError
 from .files import existing_file, replacing
-from .optional import OptionalModule
+from .optional import OptionalModule, needed_by
 from .phases import CODES, NAMES, PHASES
 
 if TYPE_CHECKING:
+    import xarray
     import zarr
 else:
     zarr = OptionalModule("zarr", "a file of labels (*.zarr.zip)")
@@ -66,6 +67,22 @@ class Labelled:
         """Return one frame of a series as a volume; its frame quantities become attributes."""
         values = {name: float(column[index]) for name, column in self.frames.items()}
         return replace(self, labels=self.labels[index], frames={}, attributes={**self.attributes, **values})
+
+    def to_xarray(self) -> "xarray.DataArray":
+        """Return the labels as an ``xarray.DataArray``; see :func:`calandria.to_xarray`."""
+        with needed_by("to_xarray"):
+            import xarray
+        voxels = dict(zip(self.axes[-3:], self.labels.shape[-3:], strict=True))
+        middles = {axis: (np.arange(count) + 0.5) * self.voxel_edge_um for axis, count in voxels.items()}
+        coords: dict[str, Any] = {axis: (axis, along, {"units": "um"}) for axis, along in middles.items()}
+        coords |= {name: ("t", np.asarray(column)) for name, column in self.frames.items()}
+        facts = {
+            "voxel_edge_um": self.voxel_edge_um,
+            "periodic": list(self.periodic),
+            "source": self.source,
+            "phases": dict(PHASES),
+        }
+        return xarray.DataArray(self.labels, coords, self.axes, "labels", {**self.attributes, **facts})
 
 
 def check(volume: Labelled, where: str = "volume") -> Labelled:

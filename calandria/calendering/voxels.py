@@ -3,7 +3,7 @@
 import ctypes
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..base.compiled import library
 from ..base.errors import ContractError
 from ..base.phases import AM, CBD, PORE, VOID
+from ..base.progress import progress
 from .dumps import Particles
 from .settings import VoxelSettings
 
@@ -250,6 +251,35 @@ def paint_frame(particles: Particles, frame: int, thickness_um: float, grid: Gri
     solid, cut = int((below + above)[[CBD, AM]].sum()), int(above[[CBD, AM]].sum())
     inside = int(below.sum())
     return Painted(labels, int(below[PORE]) / inside if inside else math.nan, lost[CBD], lost[AM], cut / solid if solid else 0.0)
+
+
+def paint_frames(
+    particles: Particles, thickness_um: NDArray[np.float64], grid: Grid
+) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float64]]]:
+    """Paint every frame of a run.
+
+    Parameters
+    ----------
+    particles
+        The run.
+    thickness_um
+        (t) heights of the film's surface.
+    grid
+        From :func:`choose_grid`.
+
+    Returns
+    -------
+    tuple
+        Labels (t, z, y, x), and each number of :class:`Painted` by its name, (t).
+    """
+    labels = np.empty((thickness_um.size, *grid.shape), np.uint8)
+    measured: dict[str, list[float]] = {entry.name: [] for entry in fields(Painted) if entry.name != "labels"}
+    for frame in progress(range(thickness_um.size), "voxelizing", unit="frame"):
+        painted = paint_frame(particles, frame, float(thickness_um[frame]), grid)
+        labels[frame] = painted.labels
+        for name, column in measured.items():
+            column.append(getattr(painted, name))
+    return labels, {name: np.array(column) for name, column in measured.items()}
 
 
 def _in_voxels(length_um: NDArray[np.float64], edge_um: float) -> NDArray[np.float64]:

@@ -3,14 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
-from calandria.base.progress import progress
 from calandria.base.provenance import provenance
 from calandria.base.volumes import Labelled, write_labelled
 from calandria.calendering.particles import read_run_file
 from calandria.calendering.settings import CalenderingSettings
-from calandria.calendering.voxels import choose_grid, paint_frame
+from calandria.calendering.voxels import choose_grid, paint_frames
 from calandria.cli.program import program, run
 
 DESCRIPTION = """Paint every frame of a run into a labelled time series (t, z, y, x): 0 pore, 1 CBD, 2 AM, 4 void above the film.
@@ -42,17 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = CalenderingSettings.from_slice(options.settings).voxels
     dem = read_run_file(options.particles)
     grid = choose_grid(dem.particles, dem.thickness_um, settings)
-    labels = np.empty((dem.time_us.size, *grid.shape), np.uint8)
-    measured = []
-    for frame in progress(range(dem.time_us.size), "voxelizing", unit="frame"):
-        painted = paint_frame(dem.particles, frame, float(dem.thickness_um[frame]), grid)
-        labels[frame] = painted.labels
-        measured.append(painted)
+    labels, measured = paint_frames(dem.particles, dem.thickness_um, grid)
     columns = {name: getattr(dem, name) for name in ("press_position_um", "thickness_um", "compression_degree", "time_us")}
-    columns |= {
-        name: np.array([getattr(painted, name) for painted in measured])
-        for name in ("porosity_free", "overlap_loss_cbd", "overlap_loss_am", "cut_loss")
-    }
+    columns |= measured
     attributes = {name: dem.attributes[name] for name in FACTS} | {
         **{name: dem.attributes[name] for name in ("replicate_of",) if name in dem.attributes},
         "box_misfit": grid.misfit,
