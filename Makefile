@@ -21,7 +21,7 @@ make_venv = ($(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefi
 help:
 	@echo "make demo    run the demo study; the report is results/demo/report/index.html"
 	@echo "make test    run all tests"
-	@echo "make lint    check style, types and rules"
+	@echo "make lint    check style, imports, types and rules"
 	@echo "make format  format all code"
 	@echo "make images  build the container images, by TOOL=apptainer, docker, podman or buildah"
 	@echo "make clean   delete results, logs and the environment"
@@ -36,6 +36,7 @@ test: $(VENV)/.development
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint

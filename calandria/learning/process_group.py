@@ -1,6 +1,5 @@
 """The processes of one training, on one node or several: counted, each on its own device, failing together."""
 
-import argparse
 import atexit
 import contextlib
 import math
@@ -275,23 +274,18 @@ def _whole(value: Any, tensors: list[Tensor]) -> Any:
     return [_whole(part, tensors) for part in value] if type(value) is list else value
 
 
-def add_processes(parser: argparse.ArgumentParser) -> None:
-    """Add --processes and --process-timeout."""
-    parser.add_argument(
-        "--processes",
-        type=int,
-        help="how many must take part, started by torchrun or srun; default: as many as the launcher says",
-    )
-    parser.add_argument(
-        "--process-timeout", type=float, default=TIMEOUT_S, metavar="S", help="time in s that one process waits for another"
-    )
-
-
 @contextlib.contextmanager
-def joined(options: argparse.Namespace) -> Iterator[Processes]:
-    """Join the other processes of this launch; one alone needs none. ``options`` are those of :func:`add_processes`.
+def joined(promised: int | None = None, timeout_s: float = TIMEOUT_S) -> Iterator[Processes]:
+    """Join the other processes of this launch; one alone needs none.
 
     An error that all of them meet is told once. When one ends early the others end too, at the next exchange or after the timeout.
+
+    Parameters
+    ----------
+    promised
+        Number of processes that must take part; None for as many as the launcher says.
+    timeout_s
+        Time in s that one process waits for another.
 
     Raises
     ------
@@ -300,11 +294,11 @@ def joined(options: argparse.Namespace) -> Iterator[Processes]:
     ProcessLostError
         Another process ended or stayed silent inside the block.
     """
-    launch = find_launch(os.environ, options.processes)
+    launch = find_launch(os.environ, promised)
     if launch.size == 1:
         yield Processes(launch)
         return
-    timeout = timedelta(seconds=options.process_timeout)
+    timeout = timedelta(seconds=timeout_s)
     # torchrun overwrites MASTER_ADDR by the address of its first node
     address = "give each torchrun its node's address by --local-addr"
     if launch.launcher == "srun":  # which does not say where the first process is

@@ -18,8 +18,9 @@ from calandria.base.errors import InputFileError
 from calandria.base.processes import stop_signals
 from calandria.base.provenance import provenance
 from calandria.base.records import file_digest, read_json, write_table
+from calandria.cli.processes import add_processes
 from calandria.cli.program import program, run
-from calandria.learning.process_group import Processes, add_processes, joined
+from calandria.learning.process_group import Processes, joined
 from workflow_scripts.autoencoder.options import SPLIT_HELP, add_mini_volumes, add_settings, table_and_volumes
 
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add_processes(parser)
     options = parser.parse_args(arguments)
-    with joined(options) as processes, stop_signals() as stop:
+    with joined(options.processes, options.process_timeout) as processes, stop_signals() as stop:
         _train(options, processes, stop)
 
 

@@ -9,8 +9,9 @@ from calandria.base.errors import SettingsError, nearest_name
 from calandria.base.processes import stop_signals
 from calandria.base.provenance import provenance
 from calandria.base.records import read_json, write_table
+from calandria.cli.processes import add_processes
 from calandria.cli.program import program, run
-from calandria.learning.process_group import Processes, add_processes, joined
+from calandria.learning.process_group import Processes, joined
 from calandria.learning.training import save_checkpoint
 from calandria.surrogate.settings import SurrogateSettings
 from calandria.surrogate.splits import part_places
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add_processes(parser)
     options = parser.parse_args(arguments)
-    with joined(options) as processes, stop_signals() as stop:
+    with joined(options.processes, options.process_timeout) as processes, stop_signals() as stop:
         _train(options, processes, stop)
 
 

@@ -1,6 +1,5 @@
 """Processes of one training: counted, each with a device of its own, their parts joined, their errors told once."""
 
-import argparse
 import contextlib
 import re
 import signal
@@ -104,7 +103,7 @@ def test_a_batch_too_small_for_the_processes_is_an_error():
 def test_one_process_joins_nobody(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS", *process_group.MPI_SIZES):
         monkeypatch.delenv(name, raising=False)
-    with joined(argparse.Namespace(processes=None, process_timeout=1)) as processes:
+    with joined(None, 1) as processes:
         assert (processes.size, processes.is_first, processes.any(True), processes.gathered(2.0)) == (1, True, True, [2.0])
         assert not torch.distributed.is_initialized()
 
@@ -119,7 +118,7 @@ def test_a_first_host_without_an_address_is_told_at_once_with_what_its_launcher_
         monkeypatch.delenv(name, raising=False)
     for name, word in {**launch, "MASTER_ADDR": "no host", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, word)
-    group = joined(argparse.Namespace(processes=2, process_timeout=1))
+    group = joined(2, 1)
     with pytest.raises(DeviceError, match="'no host' has no address") as told, group:
         pass
     assert re.search(cure, told.value.hint) and ("MASTER_ADDR" in told.value.hint) == (launch is BY_SRUN)
@@ -143,7 +142,7 @@ def test_signals_ask_to_stop_and_those_of_the_launcher_change_no_exit_status():
 
 
 HEAD = """
-import argparse, json, sys, time
+import json, sys, time
 import torch
 from functools import partial
 from calandria.cli.program import run
@@ -151,7 +150,7 @@ from calandria.base.errors import InputFileError
 from calandria.learning.process_group import joined
 from calandria.learning.training import _joint_layers
 def main(arguments):
-    with joined(argparse.Namespace(processes=2, process_timeout=float(sys.argv[1]))) as processes:
+    with joined(2, float(sys.argv[1])) as processes:
         rank = processes.launch.rank
         work(processes, rank)
 """
