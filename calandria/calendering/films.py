@@ -1,6 +1,6 @@
 """Films of spheres: random packings, their LAMMPS data files, contacts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -91,8 +91,9 @@ def _cut_lognormal(film: FilmSettings, rng: np.random.Generator) -> float:
             return diameter
 
 
-def _fill(volume: float, draw) -> NDArray[np.float64]:
-    diameters, total = [], 0.0
+def _fill(volume: float, draw: Callable[[], float]) -> NDArray[np.float64]:
+    diameters: list[float] = []
+    total = 0.0
     while total < volume:
         diameters.append(draw())
         total += np.pi / 6 * diameters[-1] ** 3

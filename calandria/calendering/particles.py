@@ -88,16 +88,10 @@ def read_run_file(path: str | os.PathLike) -> Run:
             f"{str(path)!r} cannot be read as HDF5 ({error})", hint="delete it and run calendering.read_dumps again"
         ) from error
     x_wraps, y_wraps = (bool(side) for side in facts.pop("periodic"))
-    particles = Particles(
-        *(data[name] for name in ("x", "y", "z", "radius", "phase", "id")),
-        data.get("molecule"),
-        data["box"],
-        (x_wraps, y_wraps),
-        data["step"],
-        data["time_us"],
-    )
-    columns = (data[name] for name in ("press_position_um", "thickness_um", "compression_degree", "time_us"))
-    return Run(particles, *columns, facts)
+    arrays = {name: data[name] for name in ("x", "y", "z", "radius", "phase", "box", "step", "time_us")}
+    particles = Particles(**arrays, identity=data["id"], molecule=data.get("molecule"), periodic=(x_wraps, y_wraps))
+    columns = {name: data[name] for name in ("press_position_um", "thickness_um", "compression_degree", "time_us")}
+    return Run(particles, **columns, attributes=facts)
 
 
 def _plain(value: Any) -> Any:

@@ -265,9 +265,9 @@ def _clock(
     """Return the frames' and the table's values of the clock that both have; steps become times where only the interval of frames is stated."""
     if press.step is not None:
         clock, known, unit = particles.step.astype(np.float64), press.step, "step"
-    elif particles.time_us is not None:
+    elif particles.time_us is not None and press.time_us is not None:
         clock, known, unit = particles.time_us, press.time_us, "time"
-    elif frame_interval_us is not None and particles.step.size > 1:
+    elif frame_interval_us is not None and press.time_us is not None and particles.step.size > 1:
         clock, known, unit = frame_interval_us * particles.step / (particles.step[1] - particles.step[0]), press.time_us, "time"
     else:
         raise InputFileError(
@@ -292,7 +292,7 @@ def frame_times(
     """
     steps = particles.step
     if frame_interval_us is not None:
-        return frame_interval_us * np.arange(steps.size), "settings: frame_interval_us"
+        return frame_interval_us * np.arange(steps.size, dtype=np.float64), "settings: frame_interval_us"
     if particles.time_us is not None:
         return particles.time_us - particles.time_us[0], "dump: ITEM: TIME"
     if press is not None and press.step is not None and press.time_us is not None:

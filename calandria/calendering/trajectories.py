@@ -6,6 +6,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
+from typing import IO, cast
 
 from ..base.errors import InputFileError
 
@@ -61,7 +62,7 @@ def read_turns(content: bytes, where: str) -> tuple[dict, dict[str, bytes]]:
     """Return the table of turns and all members of a tar file of load_film."""
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            members = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+            members = {member.name: cast(IO[bytes], tar.extractfile(member)).read() for member in tar if member.isfile()}
         return json.loads(members[TABLE_OF_TURNS]), members
     except (tarfile.TarError, KeyError, ValueError) as error:
         raise InputFileError(

@@ -123,7 +123,7 @@ def grid_of_series(
             f"the particles' box takes {plane.counts[1]} x {plane.counts[0]} voxels (y, x) of {voxel_edge_um:g} um; the series has {shape[1]} x {shape[2]}",
             hint="give the particles from which this series was voxelized",
         )
-    return Grid(tuple(shape), voxel_edge_um, (periodic[2], periodic[1]), max(plane.misfits), plane.corner_um)
+    return Grid(shape, voxel_edge_um, (periodic[2], periodic[1]), max(plane.misfits), plane.corner_um)
 
 
 def _check_fit(lengths_um: Sequence[NDArray[np.float64]], edge_um: float, plane: "_PlaneGrid", settings: VoxelSettings) -> None:
@@ -159,7 +159,9 @@ class _PlaneGrid(NamedTuple):
 
 
 def _plane_grid(boxes: NDArray[np.float64], edge_um: float, periodic: tuple[bool, bool]) -> _PlaneGrid:
-    counts, misfits, corner = [], [], []
+    counts: list[int] = []
+    misfits: list[float] = []
+    corner: list[float] = []
     for axis in range(2):
         low, high = boxes[:, axis, 0], boxes[:, axis, 1]
         length = high - low if periodic[axis] else np.array([high.max() - low.min()])
@@ -168,7 +170,7 @@ def _plane_grid(boxes: NDArray[np.float64], edge_um: float, periodic: tuple[bool
         counts.append(count)
         misfits.append(misfit if misfit > ROUNDING else 0.0)
         corner.append(0.0 if periodic[axis] else float(low.min()))
-    return _PlaneGrid(tuple(counts), tuple(misfits), tuple(corner))
+    return _PlaneGrid((counts[0], counts[1]), (misfits[0], misfits[1]), (corner[0], corner[1]))
 
 
 def _fitting_edge(lengths_um: Sequence[float], asked_um: float) -> float:

@@ -226,7 +226,7 @@ class Processes:
 
     def summed(self, values: Tensor) -> Tensor:
         """Return the sum of a tensor on the device over all processes; gradients flow through it."""
-        return cast(Tensor, _Summed.apply(values, self._gpus))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Summed.apply(values, self._gpus))
 
     def _gathered(self, value: Any) -> list[Any]:
         if self.size == 1:

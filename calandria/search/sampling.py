@@ -66,7 +66,8 @@ def grid_points(suggest: Suggest, settings: Mapping[str, Any]) -> list[dict[str,
 
     Raises SettingsError for a continuous parameter and for more than 10,000 combinations.
     """
-    points, open_prefixes = [], [{}]
+    points: list[dict[str, Any]] = []
+    open_prefixes: list[dict[str, Any]] = [{}]
     while open_prefixes:
         chosen = open_prefixes.pop()
         trial = _Prefix(chosen)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..base.errors import CalandriaError, InputFileError
 from ..base.records import read_json
@@ -212,7 +212,7 @@ def study_status(folder: Path, now: float | None = None) -> StudyStatus:
     }
     count = [sum(trial.state == state for trial in trials) for state in range(5)]
     complete = [trial for trial in trials if trial.state == COMPLETE and trial.value is not None]
-    best = (max if maximize else min)(complete, key=lambda trial: trial.value, default=None)
+    best = (max if maximize else min)(complete, key=lambda trial: cast(float, trial.value), default=None)
     failed = [trial for trial in trials if trial.state == FAILED]
     seconds = {trial.number: trial.spent(now, leases.get(trial.number)) for trial in trials}
     working = [owner for owner in leases.values() if owner is not None]

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..base.errors import CalandriaError, InputFileError, SettingsError
@@ -135,7 +136,8 @@ class StudyFolder:
     def write_definition(self, definition: SearchDefinition) -> None:
         """Write an identified definition for the workers and make the folders they need."""
         self.make_folders(definition)
-        write_json(self.definition_path, asdict(replace(definition, search=None)) | {"search": definition.search.model_dump()})
+        facts = {entry.name: getattr(definition, entry.name) for entry in fields(definition)}
+        write_json(self.definition_path, facts | {"search": definition.search.model_dump()})
 
     def make_folders(self, definition: SearchDefinition) -> None:
         """Make the folders of a study's leases, checkpoints and logs."""
@@ -171,7 +173,7 @@ class StudyFolder:
                 study_name=definition.study_name,
                 storage=storage,
                 pruner=pruner,
-                direction=definition.direction,
+                direction=StudyDirection[definition.direction.upper()],
                 load_if_exists=True,
             )
 
@@ -213,9 +215,12 @@ class MendedJournal(JournalFileBackend):
     file again. Under the lock the torn line, which nobody has acted on, is cut off.
     """
 
+    _lock: Any
+
     def __init__(self, path: str | os.PathLike) -> None:
         self._waiting: list[dict[str, Any]] | None = None
-        super().__init__(str(path), lock_obj=OwnedLock(str(path) + ".lock", JOURNAL_STALE_SECONDS))
+        lock: Any = OwnedLock(str(path) + ".lock", JOURNAL_STALE_SECONDS)
+        super().__init__(str(path), lock_obj=lock)
         with self._lock.held():
             mend_journal(path)
 

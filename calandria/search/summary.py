@@ -4,11 +4,12 @@ import math
 import os
 import textwrap
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from ..base.files import replacing
@@ -104,16 +105,17 @@ def _draw_history(axes: Axes, study: optuna.Study, direction: str) -> None:
         points = [(trial.number, trial.value) for trial in trials if trial.state == state and trial.value is not None]
         if points:
             axes.plot(*zip(*points), marker, color=colour, label=state.name.lower(), markersize=4)
-    steps, best = [], []
+    steps: list[int] = []
+    best: list[float] = []
     for trial in trials:
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             steps.append(trial.number)
             best.append(better([*best[-1:], trial.value]))
     axes.step(steps, best, where="post", color="tab:red", label="best so far")
-    if best and min(best) > 0 and max(t.value for t in trials if t.state == TrialState.COMPLETE) > 20 * min(best):
+    if best and min(best) > 0 and max(t.value or 0.0 for t in trials if t.state == TrialState.COMPLETE) > 20 * min(best):
         axes.set_yscale("log")
     axes.set(xlabel="trial", title="history")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    cast(MaxNLocator, axes.xaxis.get_major_locator()).set_params(integer=True)
     axes.legend(fontsize="small")
 
 

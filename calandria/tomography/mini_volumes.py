@@ -169,7 +169,10 @@ def read_origins(path: str | os.PathLike) -> list[Origin]:
             hint="make it by list_mini_volumes",
         )
     words = {item.name: item.type for item in fields(Origin)}
-    return [Origin(**{name: int(row[name]) if words[name] is int else row[name] for name in COLUMNS}) for row in rows]
+    cells: list[dict[str, Any]] = [
+        {name: int(row[name]) if words[name] is int else row[name] for name in COLUMNS} for row in rows
+    ]
+    return [Origin(**row) for row in cells]
 
 
 class MiniVolumes(Sequence[NDArray[np.uint8]]):

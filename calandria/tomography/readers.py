@@ -424,7 +424,7 @@ def _pages(path: Path, series: tifffile.TiffPageSeries, opened: ExitStack) -> Ca
         return lambda box: series.asarray()[box]
     try:
         with _told(path.name):
-            series.pages[0].asarray()
+            _page(series, 0)
     except InputFileError as error:
         if "imagecodecs" not in str(error):
             raise
@@ -433,7 +433,14 @@ def _pages(path: Path, series: tifffile.TiffPageSeries, opened: ExitStack) -> Ca
         return lambda box: np.stack(
             [_frame(picture, index, series)[box[1:]] for index in range(*box[0].indices(series.shape[0]))]
         )
-    return lambda box: np.stack([series.pages[index].asarray()[box[1:]] for index in range(*box[0].indices(series.shape[0]))])
+    return lambda box: np.stack([_page(series, index)[box[1:]] for index in range(*box[0].indices(series.shape[0]))])
+
+
+def _page(series: tifffile.TiffPageSeries, index: int) -> NDArray:
+    page = series.pages[index]
+    if page is None:
+        raise ValueError(f"page {index} is missing")
+    return page.asarray()
 
 
 def _frame(picture: Image.Image, index: int, series: tifffile.TiffPageSeries) -> NDArray:
@@ -441,7 +448,7 @@ def _frame(picture: Image.Image, index: int, series: tifffile.TiffPageSeries) ->
     values = np.asarray(picture)
     if values.shape != tuple(series.shape[1:]) or values.dtype != series.dtype:
         raise ValueError(
-            f"compression {series.keyframe.compression.name} of {series.dtype}; save without compression or with deflate"
+            f"compression {tifffile.COMPRESSION(series.keyframe.compression).name} of {series.dtype}; save without compression or with deflate"
         )
     return values
 

@@ -170,7 +170,8 @@ class _Turned(Blocks):
 
     @cached_property
     def place(self) -> Extents:
-        return tuple(self.of_file.place[axis] for axis in self.order)  # type: ignore[return-value]
+        z, y, x = (self.of_file.place[axis] for axis in self.order)
+        return z, y, x
 
     def _rank_at(self, place: list[int]) -> int:
         back = [0, 0, 0]

@@ -3,9 +3,10 @@
 import ctypes
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..base.compiled import library
 
@@ -34,10 +35,11 @@ def extents(shape: Sequence[int]) -> ctypes.Array:
     return (ctypes.c_int64 * 3)(*shape)
 
 
-def view(pointer: int, shape: tuple[int, ...], kind: type) -> NDArray:
+def view(pointer: int, shape: tuple[int, ...], kind: DTypeLike) -> NDArray:
     """Return an array over memory that a kernel owns."""
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(pointer), kind).reshape(shape)
+    memory: Any = (ctypes.c_char * size).from_address(pointer)
+    return np.frombuffer(memory, kind).reshape(shape)
 
 
 @cache

@@ -3,8 +3,7 @@
 import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,7 +190,7 @@ def _numbered(ids: list[NDArray[np.int64]], total: int) -> tuple[NDArray[np.int6
     """Return the distinct ones among ids below ``total``, in order, and what tells the place of each among them."""
     if total > SPARSE * sum(some.size for some in ids):
         distinct = np.unique(np.concatenate([np.empty(0, np.int64), *ids]))
-        return distinct, partial(np.searchsorted, distinct)
+        return distinct, lambda some: np.searchsorted(distinct, some)
     present = np.zeros(total, bool)
     for some in ids:
         present[some] = True
@@ -271,7 +270,8 @@ class Coarse:
     """The levels of aggregates. One rank hands them to the kernels; several share the largest ones and each hold all of the rest."""
 
     def __init__(self, first: "ctypes._Pointer[LevelArrays]", halo: NDArray[np.int64], blocks: Blocks) -> None:
-        self.blocks, self.tree, self.shared = blocks, None, []
+        self.blocks, self.tree = blocks, None
+        self.shared: list[_Shared] = []
         if blocks.size > 1:
             first = self._share(first, halo)
         self.tree = kernels().hierarchy_build(first, STRONG)
@@ -422,7 +422,7 @@ class _Shared:
 
     def coarsened(self, blocks: Blocks) -> "tuple[ctypes._Pointer[LevelArrays], NDArray[np.int64], _Halo] | None":
         """Make the next level, with the numbers of its halo; None when every rank had better hold it whole."""
-        library, arrays, n = kernels(), self.pointer.contents, self.n
+        library, arrays, n = kernels(), cast("ctypes._Pointer[LevelArrays]", self.pointer).contents, self.n
         self.parent = np.empty(n + arrays.halo + 1, np.int32)
         block = np.empty((n + 1, 3), np.uint16)
         nodes = blocks.total(n)[0]

@@ -228,7 +228,9 @@ def directions(
             "tolerance": tolerance,
         }
         if not problem.n_connected:
-            nothing = dict.fromkeys(("relative_residual", "flux_in", "flux_out", "energy", "flux_spread", "error_estimate"), 0.0)
+            nothing: dict[str, Any] = dict.fromkeys(
+                ("relative_residual", "flux_in", "flux_out", "energy", "flux_spread", "error_estimate"), 0.0
+            )
             wall = time.perf_counter() - began
             results[axis] = TransportResult(0.0, None, percolates=False, iterations=0, **nothing, wall_s=wall, **facts)
             continue

@@ -19,8 +19,8 @@ from calandria.transport.series import read_all_series, table_record
 from calandria.transport.settings import TransportSettings
 from calandria.transport.solver import UNRECORDED, TransportResult, as_row, electrode, tortuosity
 
-COLUMNS = ("series", "frame", "case", "axis", "relative_diffusivity", "effective_diffusivity_m2_s", "tortuosity_factor")
-COLUMNS = (*COLUMNS, *(item.name for item in fields(TransportResult) if item.name not in (*COLUMNS, *UNRECORDED)))
+FIRST = ("series", "frame", "case", "axis", "relative_diffusivity", "effective_diffusivity_m2_s", "tortuosity_factor")
+COLUMNS = (*FIRST, *(item.name for item in fields(TransportResult) if item.name not in (*FIRST, *UNRECORDED)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
