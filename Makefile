@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := envs/lammps.lock envs/voxels.lock envs/torch.lock envs/workflow.lock
 SOURCES := pyproject.toml setup.py $(wildcard calandria/*/*.c calandria/*/*.h)
+BUILT = build *.egg-info calandria/*/*.so $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONNOUSERSITE = 1
 # one thread a job: the workflow itself keeps the cores busy
@@ -16,7 +17,7 @@ export OMP_NUM_THREADS ?= 1
 make_venv = ($(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' && $(BIN)/python -m pip --version) \
 	>/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 
-.PHONY: demo test lint format install venv images clean help
+.PHONY: demo test lint format install venv images clean distclean help
 
 help:
 	@echo "make demo    run the demo study; the report is results/demo/report/index.html"
@@ -24,7 +25,8 @@ help:
 	@echo "make lint    check style, imports, types and rules"
 	@echo "make format  format all code"
 	@echo "make images  build the container images, by TOOL=apptainer, docker, podman or buildah"
-	@echo "make clean   delete results, logs and the environment"
+	@echo "make clean   delete the environment and what was built; results, logs and Snakemake's notes of them stay"
+	@echo "make distclean  as clean, and after a question (or with CONFIRM=yes) results, logs and notes, too"
 
 demo: $(VENV)/.runtime
 	$(BIN)/snakemake --cores $(CORES) --quiet rules host
@@ -68,4 +70,13 @@ $(VENV)/.development: $(VENV)/.runtime envs/development.lock
 	touch $@
 
 clean:
-	rm -rf results logs .snakemake build $(VENV)
+	rm -rf $(BUILT)
+
+# results may be months of work: without CONFIRM=yes or the answer yes nothing is deleted
+distclean:
+	@if [ "$(CONFIRM)" != yes ]; then \
+		printf 'delete all results and logs (%s)? Type yes: ' "$$(du -shc results logs 2>/dev/null | tail -n 1 | cut -f 1)"; \
+		read -r answer || answer=no; \
+		[ "$$answer" = yes ] || { echo "nothing was deleted"; exit 1; }; \
+	fi
+	rm -rf $(BUILT) results logs .snakemake

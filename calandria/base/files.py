@@ -1,8 +1,10 @@
 """Files appear whole or not at all: write beside the target, flush to disk, rename into place."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import socket
 import tempfile
 import warnings
@@ -13,6 +15,15 @@ from typing import IO
 from .errors import InputFileError
 
 MOST_BYTES_OF_NAME = 255
+MACHINE_ERRORS = frozenset(
+    {
+        errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENOTCONN,
+        errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNRESET, errno.ENODEV, errno.ENXIO,
+        errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ETXTBSY, errno.ENOLCK, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
+        errno.EPERM,
+    }
+)  # fmt: skip
+"""Errors of the machine, its limits and its file systems; they say nothing about the content of a file."""
 
 
 @contextlib.contextmanager
@@ -76,14 +87,52 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def existing_file(path: str | os.PathLike, what: str = "file") -> Path:
-    """Return ``path`` if a file or folder is there, else raise InputFileError."""
+    """Return ``path`` if a file or folder is there, else raise InputFileError; a file system that fails raises its own OSError."""
     found = Path(path)
-    if not found.exists():
+    try:
+        found.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise InputFileError(
             f"{what} {str(path)!r} does not exist",
             hint="check the name, and that it is given relative to the folder in which the command runs",
-        )
+        ) from error
     return found
+
+
+def raise_machine_error(error: BaseException, path: str | os.PathLike) -> None:
+    """Raise the machine's own error again, where it is behind an error of reading a file; return where the file itself is at fault.
+
+    Libraries wrap "too many open files" or "out of memory" in errors that look like those of a damaged file. Call this first in the
+    handler of such errors.
+
+    Parameters
+    ----------
+    error
+        What the library raised.
+    path
+        The file that was read.
+
+    Raises
+    ------
+    MemoryError
+        No memory was left.
+    OSError
+        One of ``MACHINE_ERRORS``, with ``path`` as its file name.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, MemoryError):
+            raise MemoryError(f"while reading {os.fspath(path)!r}" + (f": {behind}" if str(behind) else "")) from error
+        if isinstance(behind, OSError):
+            wrapped = re.search(r"\berrno = (\d+)", str(behind))  # HDF5 has the number in its text only
+            number = behind.errno if behind.errno in MACHINE_ERRORS else int(wrapped[1]) if wrapped else None
+            if number in MACHINE_ERRORS:
+                raise OSError(number, os.strerror(number), os.fspath(path)) from error
+        elif isinstance(behind, RuntimeError) and re.search(
+            r"allocate memory|out of memory|bad_alloc", str(behind), re.IGNORECASE
+        ):
+            raise MemoryError(f"while reading {os.fspath(path)!r}: {str(behind).splitlines()[0]}") from error
+        behind = behind.__cause__ or behind.__context__
 
 
 def read_text(path: str | os.PathLike, what: str = "file") -> str:

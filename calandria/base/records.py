@@ -47,7 +47,7 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputFileError(
-            f"{str(path)!r} is not JSON: {error}", hint="delete the file; the rule that makes it will run again"
+            f"{str(path)!r} is not JSON: {error}", hint="move the file away; the rule that makes it then runs again"
         ) from error
 
 
@@ -111,7 +111,7 @@ def read_table_record(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("table_sha256") != file_digest(path):
         raise InputFileError(
             f"{str(record_path(path))!r} is not the record of the table {str(path)!r}: its digest is another",
-            hint="delete both; the rule that makes them will run again",
+            hint="move both away; the rule that makes them then runs again",
         )
     return record
 

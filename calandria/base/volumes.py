@@ -8,7 +8,7 @@ frame; its attributes are those of :class:`Labelled`.
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ContractError, InputFileError
-from .files import existing_file, replacing
+from .files import existing_file, raise_machine_error, replacing
 from .optional import OptionalModule, needed_by
 from .phases import CODES, NAMES, PHASES
 
@@ -164,16 +164,20 @@ def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labell
     Use it for files that are larger than what one wants to hold; slices of the array are not checked for unknown codes.
     """
     found = existing_file(path, "labelled volume")
+    opened = ExitStack()
     try:
-        store = zarr.storage.ZipStore(found, mode="r")
+        zipfile.ZipFile(found).close()  # a ZipStore that fails to open cannot be closed
+        store = opened.enter_context(zarr.storage.ZipStore(found, mode="r"))
         group = zarr.open_group(store, mode="r")
         array = group["labels"]
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        opened.close()
+        raise_machine_error(error, path)
         raise InputFileError(
             f"{str(path)!r} is not a labelled volume ({type(error).__name__}: {error}); expected a .zarr.zip with the array 'labels'",
-            hint="import the file by the tomography stage, or delete it and run its rule again",
+            hint="name a labelled volume; an image becomes one by the tomography stage, and a file that was cut short must be copied again",
         ) from error
-    with store:
+    with opened:
         facts: dict[str, Any] = dict(group.attrs)
         missing = [key for key in ("voxel_edge_um", "periodic", "axes") if key not in facts]
         if missing or not isinstance(array, zarr.Array) or array.dtype != np.uint8 or array.ndim not in AXES:

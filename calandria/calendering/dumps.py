@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import InputFileError
-from ..base.files import existing_file
+from ..base.files import existing_file, raise_machine_error
 from .settings import DumpSettings, phase_codes
 
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -175,6 +175,7 @@ class _Guarded(io.RawIOBase):
         try:
             block = self._stream.read(len(buffer))
         except (EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
+            raise_machine_error(error, self._path)
             raise InputFileError(
                 f"dump {str(self._path)!r}: the {self._packing} stream is cut or damaged ({error})",
                 hint="copy the file again; where the simulation was killed, leave its last file out",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import ContractError, InputFileError
-from ..base.files import existing_file, replacing
+from ..base.files import existing_file, raise_machine_error, replacing
 from .dumps import Particles
 from .press import Surface
 
@@ -84,8 +84,10 @@ def read_run_file(path: str | os.PathLike) -> Run:
                 )
             data = {name: np.asarray(member[...]) for name, member in file.items()}
     except OSError as error:
+        raise_machine_error(error, path)
         raise InputFileError(
-            f"{str(path)!r} cannot be read as HDF5 ({error})", hint="delete it and run calendering.read_dumps again"
+            f"{str(path)!r} cannot be read as HDF5 ({error})",
+            hint="copy it again if it was cut short, or move it away: calendering.read_dumps makes it again",
         ) from error
     x_wraps, y_wraps = (bool(side) for side in facts.pop("periodic"))
     arrays = {name: data[name] for name in ("x", "y", "z", "radius", "phase", "box", "step", "time_us")}

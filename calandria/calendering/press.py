@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def read_press(path: str | Path, length_unit_um: float, collector_z_um: float) -
     raw = existing_file(path, "press table").read_bytes()
     try:
         text = (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputFileError(
             f"press table {str(path)!r} cannot be read ({error})", hint="give a CSV, plain or packed by gzip"
         ) from error

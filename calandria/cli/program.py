@@ -27,7 +27,31 @@ OSERROR_HINTS = {
     errno.ENAMETOOLONG: "a name has at most 255 bytes",
     errno.ELOOP: "a link leads back to itself; name what it should lead to",
     errno.EDQUOT: "your quota on that file system is used up; make room, then give the same command again",
+    errno.EMFILE: "this process may open no more files: raise the limit (ulimit -n 4096), then give the same command again",
+    errno.ENFILE: "the machine may open no more files: end other programs there, or ask its administrator to raise fs.file-max",
+    errno.ENOMEM: "the machine has no memory left: run fewer jobs at once, or ask for more (mem_mb), then give the same command again",
+    errno.EIO: "the disk or file server failed to read or write, and the file itself may be whole: look at the system's log (dmesg), then try again",
+    **dict.fromkeys(
+        (
+            errno.ESTALE,
+            errno.EREMOTEIO,
+            errno.ETIMEDOUT,
+            errno.ENOTCONN,
+            errno.EHOSTDOWN,
+            errno.EHOSTUNREACH,
+            errno.ENETDOWN,
+            errno.ENETUNREACH,
+            errno.ECONNRESET,
+        ),
+        "the file server does not answer or has lost the file's handle: wait until it is back, then give the same command again",
+    ),
+    **dict.fromkeys((errno.ENODEV, errno.ENXIO), "the device is gone: check that its file system is mounted"),
+    **dict.fromkeys(
+        (errno.EAGAIN, errno.EINTR, errno.ETXTBSY, errno.ENOLCK),
+        "another program or a limit of the machine is in the way for now: try again",
+    ),
 }
+MEMORY_HINT = "run fewer jobs at once, ask for more memory (mem_mb, or --mem of a job), or give the solver more ranks on more machines; finished results are kept"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -77,6 +101,10 @@ def run(main: Callable[[Sequence[str] | None], None], arguments: Sequence[str] |
             raise
         where = f" ({error.filename!r})" if error.filename else ""
         report_error(f"error: {error.strerror}{where}\nhint: {OSERROR_HINTS[error.errno]}\n")
+        return 2
+    except MemoryError as error:
+        words = " ".join(str(error).split())
+        report_error(f"error: out of memory{': ' if words else ''}{words}\nhint: {MEMORY_HINT}\n")
         return 2
     return 0
 

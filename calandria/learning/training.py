@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..base.errors import CalandriaError, ConvergenceError, InputFileError, SettingsError, StoppedError
-from ..base.files import existing_file, replacing
+from ..base.files import existing_file, raise_machine_error, replacing
 from ..base.progress import progress
 from .devices import autocast, restore_rng, rng_state, seeded_torch, select_device
 from .process_group import Processes
@@ -50,8 +50,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     """
     found = existing_file(path, "checkpoint")
     try:
-        if not zipfile.is_zipfile(found):
-            raise zipfile.BadZipFile
+        zipfile.ZipFile(found).close()  # torch also reads older formats, which hold code
         state = torch.load(found, map_location="cpu", weights_only=True)
     except (
         zipfile.BadZipFile,
@@ -63,9 +62,10 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
         ValueError,
         TypeError,
     ) as error:
+        raise_machine_error(error, path)
         raise InputFileError(
             f"{str(Path(path))!r} is not a checkpoint ({type(error).__name__}); expected a file of learning.training.save_checkpoint",
-            hint="delete the file; the training that writes it starts again",
+            hint="copy it again if it was cut short, or move it away: the training that writes it then starts from the beginning",
         ) from error
     if not isinstance(state, dict):
         raise InputFileError(

@@ -171,7 +171,7 @@ def _check_storage(folder: StudyFolder, definition: SearchDefinition) -> None:
     if former.study_name == definition.study_name and places[0] != places[1]:
         raise SettingsError(
             f"trials of study {definition.study_name!r} are recorded in {places[0]!r}, and `storage` now means {places[1]!r}",
-            hint=f"restore `storage`; or, if the trials are there as well (optuna.copy_study), delete {folder.definition_path}",
+            hint=f"restore `storage`; or, if the trials are there as well (optuna.copy_study), move {folder.definition_path} away",
         )
 
 
@@ -183,7 +183,7 @@ def _check_failures(trials: Sequence[FrozenTrial], definition: SearchDefinition)
     if reason := failing_reason(trials, definition.search):
         raise StudyFailingError(
             f"study {definition.study_name!r} stops early: {reason}",
-            hint="mend the cause (the workers' logs hold the traceback), delete the study's folder, and start it again",
+            hint="correct the cause (the workers' logs hold the traceback), move the study's folder away, and start it again",
         )
 
 

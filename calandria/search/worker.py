@@ -229,7 +229,7 @@ class Worker:
             if reason := failing_reason(trials, self.search):
                 raise StudyFailingError(
                     f"study {self.definition.study_name!r} stops early: {reason}",
-                    hint=f"mend the cause (see {self.folder.log_folder}), delete {self.folder.directory}, and start it again",
+                    hint=f"correct the cause (see {self.folder.log_folder}), move {self.folder.directory} away, and start it again",
                 )
             self._leave_if_suspected(trials)
             has_room = len(trials) < self._budget

@@ -23,7 +23,7 @@ from PIL import Image
 from zarr.storage import ZipStore
 
 from ..base.errors import InputFileError, SettingsError, nearest_name
-from ..base.files import existing_file
+from ..base.files import existing_file, raise_machine_error
 from ..base.progress import progress
 from .notation import RAW_SUFFIXES, Crop, Shape
 
@@ -254,6 +254,7 @@ def _told(name: str) -> Iterator[None]:
     try:
         yield
     except READING_ERRORS as error:
+        raise_machine_error(error, name)
         raise InputFileError(
             f"{name} cannot be read ({type(error).__name__}: {error}); expected {KNOWN}",
             hint="copy or export the image again; it may be cut short, damaged or of another format than its name says",
