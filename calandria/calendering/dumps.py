@@ -1,11 +1,13 @@
 """Reads particle dumps (LAMMPS ``dump custom``, LIGGGHTS) and turns them into the particles of a run."""
 
 import bz2
+import glob
 import gzip
 import importlib
 import io
 import itertools
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ LENGTH_UM = {"micro": 1.0, "si": 1e6, "cgs": 1e4, "nano": 1e-3, "metal": 1e-4, "
 TIME_US = {"micro": 1.0, "si": 1e6, "cgs": 1e6, "nano": 1e-3, "metal": 1e-6, "real": 1e-9}
 COORDINATES = ("{}", "{}u", "{}s", "{}su")
 SHEAR_TOLERANCE = 1e-6
+DUMP_NAMES = re.compile("dump|lammpstrj")
 BOX_SIDES_UM = (0.1, 1e4)
 """Sides in x and y that a box may have; others mean that the unit of length is another."""
 
@@ -123,10 +126,8 @@ def dump_files(sources: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for source in sources:
-        path = Path(source)
-        if not path.exists() and any(sign in str(source) for sign in "*?["):
-            anchor = Path(path.anchor) if path.is_absolute() else Path()
-            matches = [match for match in anchor.glob(str(path.relative_to(path.anchor))) if match.is_file()]
+        if _is_pattern(source):
+            matches = list(map(Path, _matches(str(source))))
             chosen = [match for match in matches if _content(match) != "text"]
             if not chosen:
                 raise InputFileError(
@@ -135,10 +136,10 @@ def dump_files(sources: Iterable[str | Path]) -> list[Path]:
                     hint="check the pattern and the folder in which the command runs",
                 )
             found += chosen
-        elif existing_file(path, "dump").is_dir():
-            files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+        elif (path := existing_file(source, "dump")).is_dir():
+            files = list(map(Path, _entries(path)))
             content = {file: _content(file) for file in files}
-            named = [file for file in files if re.search("dump|lammpstrj", file.name) and content[file] != "text"]
+            named = [file for file in files if DUMP_NAMES.search(file.name) and content[file] != "text"]
             chosen = named or [file for file in files if content[file] == "dump"]
             if not chosen:
                 raise InputFileError(
@@ -150,6 +151,40 @@ def dump_files(sources: Iterable[str | Path]) -> list[Path]:
     if not found:
         raise InputFileError("no dumps are named", hint="name dump files, folders of them, or patterns")
     return sorted(dict.fromkeys(found), key=natural_key)
+
+
+def possible_dumps(sources: Iterable[str | Path]) -> list[str]:
+    """Return the files among which :func:`dump_files` finds the dumps, without opening any: for planning, where a study has many thousands.
+
+    Files in folders and of patterns count by their names; where no name in a folder speaks of a dump, all its files count. What does
+    not exist is left out.
+    """
+    found: list[str] = []
+    for source in sources:
+        if _is_pattern(source):
+            found += _matches(str(source))
+        elif Path(source).is_dir():
+            files = _entries(source)
+            found += [file for file in files if DUMP_NAMES.search(file.rpartition(os.sep)[2])] or files
+        elif Path(source).exists():
+            found.append(str(source))
+    return sorted(set(found))
+
+
+def _is_pattern(source: str | Path) -> bool:
+    return any(sign in str(source) for sign in "*?[") and not Path(source).exists()
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return the files that match a glob pattern, hidden ones too."""
+    # glob lists a folder in a fifth of the time of Path.glob
+    return [match for match in glob.iglob(pattern, recursive=True, include_hidden=True) if os.path.isfile(match)]  # noqa: PTH113, PTH207
+
+
+def _entries(folder: str | Path) -> list[str]:
+    """Return the files in a folder that are not hidden; where the system tells their kind, none is looked at."""
+    with os.scandir(folder) as entries:
+        return [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file()]
 
 
 def _content(path: Path) -> Literal["dump", "text", "unclear"]:

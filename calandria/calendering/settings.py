@@ -1,6 +1,7 @@
 """Settings of the calendering stage: the films, how they are pressed, how dumps are read and voxelized."""
 
 import math
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -290,7 +291,7 @@ class CalenderingSettings(Section):
         """Read the films sheet; a replicate must name a film of the sheet that is no replicate itself."""
         rows: list[FilmRow] = read_sheet(self.films_sheet, FilmRow) if self.films_sheet else []
         packed = {row.film for row in rows if row.replicate_of is None}
-        told = [f"film {name!r} occurs twice" for name in sorted({r.film for r in rows}) if sum(r.film == name for r in rows) > 1]
+        told = [f"film {name!r} occurs twice" for name, count in sorted(Counter(row.film for row in rows).items()) if count > 1]
         told += [
             f"film {row.film!r} replicates {row.replicate_of!r}, which is no film of the sheet that is packed itself"
             for row in rows
@@ -303,15 +304,15 @@ class CalenderingSettings(Section):
     def run_rows(self) -> list[RunRow]:
         """Read the runs sheet; a film and degree may occur once."""
         rows: list[RunRow] = read_sheet(self.runs_sheet, RunRow) if self.runs_sheet else []
-        keys = [(row.film, row.compression_degree_percent) for row in rows]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        keys = Counter((row.film, row.compression_degree_percent) for row in rows)
+        twice = sorted(key for key, count in keys.items() if count > 1)
         if twice:
             raise SettingsError(
                 f"{self.runs_sheet}: {', '.join(f'{film} at {degree} %' for film, degree in twice)} occurs twice",
                 hint="give every run one line",
             )
         relations = {(row.film, row.replicate_of) for row in rows}
-        torn = sorted({film for film, _ in relations if sum(name == film for name, _ in relations) > 1})
+        torn = sorted(film for film, count in Counter(film for film, _ in relations).items() if count > 1)
         if torn:
             raise SettingsError(
                 f"{self.runs_sheet}: {', '.join(torn)} is a replicate in some lines only, or of several films",

@@ -1,5 +1,7 @@
 """A study: the settings of all stages and the sample sheets that they name, read and checked as one."""
 
+import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +11,10 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from ..autoencoder.settings import AutoencoderSettings, CaseSettings
-from ..base.errors import InputFileError, SettingsError, nearest_name
+from ..base.errors import SettingsError, nearest_name
 from ..base.records import canonical_json, content_digest
 from ..base.settings import Section, read_sheet
-from ..calendering.dumps import dump_files
+from ..calendering.dumps import possible_dumps
 from ..calendering.settings import CalenderingSettings, FilmRow, RunRow
 from ..learning.settings import RUN_CONTROL
 from ..surrogate.settings import SurrogateSettings
@@ -132,14 +134,20 @@ class Study:
         """Film and degree of every series that is rolled out: those of test films, and held-out degrees of the paper's split."""
         split = self.settings.surrogate.split
         held_out = {(row.film, degree) for row in split.held_out for degree in row.compression_degrees_percent}
-        return [run for run in self.surrogate_runs if run[0] in split.test_films or run in held_out]
+        test_films = set(split.test_films)
+        return [run for run in self.surrogate_runs if run[0] in test_films or run in held_out]
 
     def replicate_of(self, film: str) -> str | None:
         """Return the name of a film's first replicate that is pressed to the same degrees, if there is one."""
         degrees = set(self.degrees(film))
-        return next(
-            (name for name in self.replicates if self.original(name) == film and degrees <= set(self.degrees(name))), None
-        )
+        return next((name for name in self._replicates_by_film.get(film, ()) if degrees <= set(self.degrees(name))), None)
+
+    @cached_property
+    def _replicates_by_film(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.replicates:
+            found.setdefault(str(self.original(name)), []).append(name)
+        return found
 
     def predictors(self, film: str) -> list[str]:
         """Return the predictors that can be asked for a film: ``replicate`` only where the film has one."""
@@ -161,14 +169,11 @@ class Study:
         return row.overrides() if row else {}
 
     def dumps(self, film: str, degree: int) -> list[str]:
-        """Return the dump files of a run, the user's own or the workflow's; none where the user's are not there (yet)."""
+        """Return the dump files of a run, the user's own (none is opened) or the workflow's; none where the user's are not there (yet)."""
         row = self.runs.get((film, degree))
         if row is None:
             return [f"<results>/calendering/{film}/cd{degree}/dumps.lammpstrj.gz"]
-        try:
-            return list(map(str, dump_files([row.dumps])))
-        except (InputFileError, OSError):  # read_dumps says what is wrong; a dry run goes on
-            return []
+        return possible_dumps([row.dumps])  # read_dumps says what is wrong with them
 
     def press(self, film: str, degree: int) -> list[str]:
         """Return the press file of a run, in a list that is empty where there is none."""
@@ -182,7 +187,8 @@ class Study:
         path = Path(self.samples[sample].path)
         if not path.is_dir() or path.suffix == ".zarr":
             return [str(path)] if path.exists() else []
-        return sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        with os.scandir(path) as entries:
+            return sorted(entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file())
 
     def sample(self, name: str) -> SampleRow:
         """Return the row of a tomography sample."""
@@ -247,16 +253,18 @@ def read_study(content: Mapping[str, Any], published: Collection[str] | None = N
 
 
 def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
-    told = [f"sample {row.sample!r} occurs twice" for i, row in enumerate(rows) if row.sample in {r.sample for r in rows[:i]}]
+    occurrences = Counter(row.sample for row in rows)
+    told = [f"sample {name!r} occurs twice" for name, count in occurrences.items() if count > 1]
     told += [
         f"film {name!r} is in the films sheet and in the runs sheet"
         for name in {film for film, _ in study.runs} & set(study.films)
     ]
     films = study.surrogate_films
+    known = set(films)
     told += [
         f"film {row.film!r} replicates {row.replicate_of!r}, which is no film with runs that is no replicate itself"
         for row in {row.film: row for row in study.runs.values()}.values()
-        if row.replicate_of is not None and row.replicate_of not in films
+        if row.replicate_of is not None and row.replicate_of not in known
     ]
     surrogate, autoencoder = study.settings.surrogate, study.settings.autoencoder
     split = surrogate.split
@@ -275,12 +283,12 @@ def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
         told += [
             f"surrogate.split names film {name!r}: {nearest_name(name, films)}"
             for name in dict.fromkeys(wanted)
-            if name not in films
+            if name not in known
         ]
         for row in split.held_out:
-            missing = sorted(set(row.compression_degrees_percent) - set(study.degrees(row.film))) if row.film in films else []
+            missing = sorted(set(row.compression_degrees_percent) - set(study.degrees(row.film))) if row.film in known else []
             told += [f"surrogate.split holds out {row.film} at {degree} %, which is never pressed" for degree in missing]
-        if not set(films) - set(split.test_films) - set(split.validation_films):
+        if not known - set(split.test_films) - set(split.validation_films):
             told.append("surrogate.split leaves no film to train on")
     if study.samples:
         for name, case in autoencoder.cases.items():

@@ -1,7 +1,8 @@
 import pytest
 
 from calandria.base.errors import SettingsError
-from calandria.calendering.settings import CalenderingSettings, DumpSettings
+from calandria.calendering import settings as calendering
+from calandria.calendering.settings import CalenderingSettings, DumpSettings, FilmRow, RunRow
 
 
 def test_frames_of_the_paper_and_between_and_beyond():
@@ -81,3 +82,35 @@ def test_rows_of_the_runs_sheet_override_the_section(tmp_path):
     ):
         with pytest.raises(SettingsError, match=told):
             runs(tmp_path, *bad).run_rows()
+
+
+class Counted(str):
+    """A film's name that counts how often it is compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Counted.comparisons += 1
+        return str.__eq__(self, other)
+
+
+@pytest.mark.parametrize("sheet", ["runs", "films"])
+def test_looking_for_doubled_lines_compares_no_line_with_all_others(sheet, monkeypatch):
+    def comparisons(number):
+        if sheet == "runs":
+            rows = [
+                RunRow.model_construct(film=Counted(f"f{i // 7}"), compression_degree_percent=i % 7, dumps="d")
+                for i in range(number)
+            ]
+        else:
+            rows = [FilmRow.model_construct(film=Counted(f"f{i}"), seed=i) for i in range(number)]
+        monkeypatch.setattr(calendering, "read_sheet", lambda *_: rows)
+        settings = CalenderingSettings(films_sheet="films.tsv", runs_sheet="runs.tsv")
+        Counted.comparisons = 0
+        found = settings.run_rows() if sheet == "runs" else settings.film_rows()
+        assert found == rows
+        return Counted.comparisons
+
+    few, many = comparisons(700), comparisons(2800)
+    assert many <= 6 * max(few, 700)  # 16 times as many were every line compared with every other

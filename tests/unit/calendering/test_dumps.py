@@ -1,17 +1,20 @@
+import builtins
 import bz2
 import gzip
 import io
 import lzma
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from calandria.base.errors import InputFileError
 from calandria.calendering import dumps
-from calandria.calendering.dumps import assemble, dump_files, read_frames, read_run
+from calandria.calendering.dumps import assemble, dump_files, possible_dumps, read_frames, read_run
 from calandria.calendering.settings import DumpSettings
 from tests.helpers.dumps import BOX, columns_of, dump_text, random_particles, write_dump
 
@@ -84,6 +87,30 @@ def test_other_files_of_a_folder_are_no_dumps_whatever_they_are_called(tmp_path)
         dump_files([tmp_path / "*dump*"])
     with pytest.raises(InputFileError, match="no dumps are named"):
         dump_files([])
+
+
+def test_planning_opens_no_dump_and_names_every_file_that_reading_takes(tmp_path, monkeypatch):
+    for name, text in zip(("dump.9.txt", "dump.10.txt"), two_frames(), strict=True):
+        write_dump(tmp_path / name, text)
+    (tmp_path / "plain").mkdir()
+    write_dump(tmp_path / "plain/step_0.txt", two_frames()[0])
+    (tmp_path / ".dump.hidden").write_text("x")
+    (tmp_path / "notes.txt").write_text("x")
+    sources = [tmp_path, tmp_path / "dump.*", tmp_path / "**/*.txt", tmp_path / "plain", tmp_path / "dump.9.txt"]
+    read = {source: {str(path) for path in dump_files([source])} for source in sources}
+
+    def refuse(*arguments, **_):
+        raise AssertionError(f"opened {arguments[0]}")
+
+    with monkeypatch.context() as patched:
+        for module, name in ((builtins, "open"), (io, "open"), (os, "open")):
+            patched.setattr(module, name, refuse)
+        planned = {source: possible_dumps([source]) for source in sources}
+        assert possible_dumps([tmp_path / "gone", tmp_path / "gone/*"]) == []
+    for source in sources:
+        assert read[source] <= set(planned[source]), source
+    assert [Path(path).name for path in planned[tmp_path]] == ["dump.10.txt", "dump.9.txt"]  # neither notes nor what is hidden
+    assert set(planned[tmp_path / "plain"]) == {str(tmp_path / "plain/step_0.txt")}
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_dumps_of_a_run_are_a_pattern_or_a_folder_and_nothing_beside_them(study,
         (tmp_path / "dumps" / name).write_text("ITEM: TIMESTEP\n0\n")
     (tmp_path / "dumps/press.csv").write_text("step,z_press\n0,1\n")
     (tmp_path / "dumps/log.lammps").write_text("LAMMPS\n")
-    assert found.dumps("mine", 30) == found.dumps("mine", 20) == ["dumps/d9.dump", "dumps/d10.dump"]
+    assert found.dumps("mine", 30) == found.dumps("mine", 20) == ["dumps/d10.dump", "dumps/d9.dump"]
     (tmp_path / "press.csv").touch()
     assert found.press("mine", 30) == ["press.csv"] and found.press("mine", 20) == []
 
@@ -257,3 +257,36 @@ def test_a_slice_is_json(tmp_path):
 
 def test_the_schema_does_not_depend_on_the_run():
     assert schema_text() == schema_text() and '"lag_window"' in schema_text()
+
+
+def test_a_study_of_many_films_is_checked_without_comparing_each_with_all(study, monkeypatch):
+    """Look-ups are by digest: the number of comparisons of names grows as the number of lines does."""
+    from calandria.calendering.settings import RunRow
+    from calandria.study.study import Study
+
+    class Counted(str):
+        comparisons = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Counted.comparisons += 1
+            return str.__eq__(self, other)
+
+    settings = study().settings
+
+    def comparisons(films):
+        runs = {}
+        for number in range(films):
+            name, original = Counted(f"f{number}"), Counted(f"f{number - 1}") if number % 2 else None
+            runs[name, 30] = RunRow.model_construct(
+                film=name, compression_degree_percent=30, dumps="d", press=None, replicate_of=original
+            )
+        found = Study(settings, {}, runs, {})
+        Counted.comparisons = 0
+        assert len(found.replicates) == films // 2 and len(found.surrogate_films) == films - films // 2
+        assert [found.replicate_of(f"f{number}") for number in range(2)] == ["f1", None]
+        assert sum("replicate" in found.predictors(f"f{number}") for number in range(films)) in (0, films // 2)
+        return Counted.comparisons
+
+    few, many = comparisons(50), comparisons(400)
+    assert many <= 10 * few  # 64 times as many were each compared with all
