@@ -148,7 +148,7 @@ def listing_digest(paths: Iterable[str | os.PathLike]) -> str:
     def add(path: str, found: os.stat_result | None) -> None:
         digest.update(f"{path}\0{(found.st_size, found.st_mtime_ns) if found else None}\n".encode(errors="surrogateescape"))
 
-    for path in sorted(map(os.fspath, paths)):
+    for path in sorted(map(str, paths)):
         try:
             found = os.stat(path)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):

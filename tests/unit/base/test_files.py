@@ -185,7 +185,7 @@ def test_a_listing_digest_sees_every_change_but_opens_nothing(tmp_path, monkeypa
     seen.append(listing_digest(everything))
     os.truncate(tmp_path / "folder/c", 0)
     seen.append(listing_digest(everything))
-    os.rename(tmp_path / "folder/c", tmp_path / "folder/d")
+    (tmp_path / "folder/c").rename(tmp_path / "folder/d")
     seen.append(listing_digest(everything))
     (tmp_path / "a").unlink()
     seen.append(listing_digest(everything))
