@@ -16,15 +16,15 @@ if set(config) <= {
 include: "rules/study.smk"
 include: "rules/inputs.smk"
 include: "rules/launching.smk"
-include: "rules/calendering.smk"
-include: "rules/tomography.smk"
-include: "rules/transport.smk"
-include: "rules/surrogate.smk"
-include: "rules/autoencoder.smk"
-include: "rules/report.smk"
+
+
+for stage in STAGES:
+
+    include: f"rules/{stage.name}.smk"
 
 
 rule all:
     default_target: True
     input:
-        every_artefact(),
+        STUDY.artefacts,
+        list(page_figures().values()),

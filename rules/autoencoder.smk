@@ -19,10 +19,10 @@ rule list_mini_volumes:
         mem_mb=2000,
         runtime=10,
     params:
+        settings=settings_of("list_mini_volumes"),
         named=named_volumes,
         straddle=straddle,
         slice_axis=STUDY.settings.tomography.slice_axis,
-        version=stage_version("tomography"),
     shell:
         "python -m workflow_scripts.tomography.list_mini_volumes"
         " --volumes {params.named:q} --slice-window {wildcards.window} --stride {wildcards.stride}"
@@ -31,7 +31,6 @@ rule list_mini_volumes:
 
 rule search_autoencoder:
     input:
-        settings=STUDY.slice("autoencoder"),
         volumes=case_volumes,
     output:
         trials="<results>/autoencoder/{case}/search/trials.csv",
@@ -52,6 +51,7 @@ rule search_autoencoder:
         gpu=gpus(STUDY.settings.autoencoder.training.device),
         launch="local",
     params:
+        settings=settings_of("search_autoencoder"),
         python=lambda wildcards, resources: searcher(resources),
         workers=lambda wildcards, threads, resources: search_workers(
             STUDY.settings.autoencoder.search, threads, resources
@@ -60,17 +60,15 @@ rule search_autoencoder:
         straddle=straddle,
         split=lambda wildcards: STUDY.case(wildcards.case).split,
         directory=f"results/{STUDY.settings.name}/scratch/search_autoencoder_{{case}}",
-        version=stage_version("autoencoder"),
     shell:
         "exec {params.python} -m workflow_scripts.autoencoder.search_autoencoder"
-        " --settings {input.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
+        " --settings {params.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
         " --directory {params.directory} {params.workers} --output-trials {output.trials}"
         " --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
 rule train_autoencoder:
     input:
-        settings=STUDY.slice("autoencoder"),
         mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
         volumes=case_volumes,
         best=lambda wildcards: (
@@ -95,23 +93,22 @@ rule train_autoencoder:
         processes=1,
         nodes=1,
     params:
+        settings=settings_of("train_autoencoder"),
         trainer=lambda wildcards, threads, resources: trainer(threads, resources),
         processes=lambda wildcards, resources: processes(resources),
         named=named_volumes,
         split=lambda wildcards: STUDY.case(wildcards.case).split,
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
         directory=f"results/{STUDY.settings.name}/scratch/train_autoencoder_{{case}}_w{{window}}_s{{stride}}",
-        version=stage_version("autoencoder"),
     shell:
         "exec {params.trainer} -m workflow_scripts.autoencoder.train_autoencoder {params.processes}"
-        " --settings {input.settings} --mini-volumes {input.mini_volumes} --volumes {params.named:q}"
+        " --settings {params.settings} --mini-volumes {input.mini_volumes} --volumes {params.named:q}"
         " --split {params.split} {params.best} --checkpoint-directory {params.directory}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"
 
 
 rule encode_mini_volumes:
     input:
-        settings=STUDY.slice("autoencoder"),
         model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
         mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
         volumes=case_volumes,
@@ -132,18 +129,17 @@ rule encode_mini_volumes:
         runtime=240,
         gpu=gpus(STUDY.settings.autoencoder.training.device),
     params:
+        settings=settings_of("encode_mini_volumes"),
         named=named_volumes,
-        version=stage_version("autoencoder"),
     shell:
         "python -m workflow_scripts.autoencoder.encode_mini_volumes"
-        " --settings {input.settings} --model {input.model} --mini-volumes {input.mini_volumes}"
+        " --settings {params.settings} --model {input.model} --mini-volumes {input.mini_volumes}"
         " --volumes {params.named:q} --output-features {output.features}"
         " --output-reconstructions {output.reconstructions} 2> {log}"
 
 
 rule evaluate_autoencoder:
     input:
-        settings=STUDY.slice("autoencoder"),
         model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
         features="<results>/autoencoder/{case}/w{window}_s{stride}/features.csv",
         losses="<results>/autoencoder/{case}/w{window}_s{stride}/losses.csv",
@@ -167,10 +163,10 @@ rule evaluate_autoencoder:
         runtime=240,
         gpu=gpus(STUDY.settings.autoencoder.training.device),
     params:
+        settings=settings_of("evaluate_autoencoder"),
         named=named_volumes,
-        version=stage_version("autoencoder"),
     shell:
         "python -m workflow_scripts.autoencoder.evaluate_autoencoder"
-        " --settings {input.settings} --model {input.model} --features {input.features}"
+        " --settings {params.settings} --model {input.model} --features {input.features}"
         " --mini-volumes {input.mini_volumes} --volumes {params.named:q} --losses {input.losses}"
         " --output {output.record} --output-figure {output.figure} --output-loss-figure {output.losses} 2> {log}"

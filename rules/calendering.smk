@@ -2,8 +2,6 @@
 
 
 rule insert_particles:
-    input:
-        settings=STUDY.slice("calendering"),
     output:
         "<results>/calendering/{film}/inserted.data",
     log:
@@ -19,16 +17,14 @@ rule insert_particles:
         mem_mb=2000,
         runtime=30,
     params:
-        seed=lambda wildcards: STUDY.film(wildcards.film).seed,
-        version=stage_version("calendering"),
+        settings=settings_of("insert_particles"),
     shell:
         "python -m workflow_scripts.calendering.insert_particles"
-        " --settings {input.settings} --seed {params.seed} --output {output} 2> {log}"
+        " --settings {params.settings} --output {output} 2> {log}"
 
 
 rule dry_film:
     input:
-        settings=STUDY.slice("calendering"),
         inserted="<results>/calendering/{film}/inserted.data",
     output:
         "<results>/calendering/{film}/dried.data",
@@ -47,17 +43,16 @@ rule dry_film:
         mem_mb=2000,
         runtime=120,
     params:
-        version=stage_version("calendering"),
+        settings=settings_of("dry_film"),
     shell:
         "python -m workflow_scripts.calendering.dry_film"
-        " --settings {input.settings} --inserted {input.inserted} --output {output} 2> {log}"
+        " --settings {params.settings} --inserted {input.inserted} --output {output} 2> {log}"
 
 
 # A replicate is the same dried film moved by rounding-size amounts: two of them show what can be predicted at all.
 rule perturb_film:
     input:
-        settings=STUDY.slice("calendering"),
-        dried=lambda wildcards: f"<results>/calendering/{STUDY.film(wildcards.film).replicate_of}/dried.data",
+        dried=lambda wildcards: f"<results>/calendering/{STUDY.films[wildcards.film].replicate_of}/dried.data",
     output:
         "<results>/calendering/{film}/dried.data",
     log:
@@ -75,16 +70,14 @@ rule perturb_film:
         mem_mb=1000,
         runtime=10,
     params:
-        seed=lambda wildcards: STUDY.film(wildcards.film).seed,
-        version=stage_version("calendering"),
+        settings=settings_of("perturb_film"),
     shell:
         "python -m workflow_scripts.calendering.perturb_film"
-        " --settings {input.settings} --dried {input.dried} --seed {params.seed} --output {output} 2> {log}"
+        " --settings {params.settings} --dried {input.dried} --output {output} 2> {log}"
 
 
 rule load_film:
     input:
-        settings=STUDY.slice("calendering"),
         dried="<results>/calendering/{film}/dried.data",
     output:
         dumps="<results>/calendering/{film}/loading.lammpstrj.gz",
@@ -103,16 +96,15 @@ rule load_film:
         mem_mb=2000,
         runtime=240,
     params:
-        version=stage_version("calendering"),
+        settings=settings_of("load_film"),
     shell:
         "python -m workflow_scripts.calendering.load_film"
-        " --settings {input.settings} --dried {input.dried} --output-dumps {output.dumps}"
+        " --settings {params.settings} --dried {input.dried} --output-dumps {output.dumps}"
         " --output-press {output.press} --output-restarts {output.restarts} 2> {log}"
 
 
 rule release_film:
     input:
-        settings=STUDY.slice("calendering"),
         restarts="<results>/calendering/{film}/restarts.tar",
         dumps="<results>/calendering/{film}/loading.lammpstrj.gz",
         press="<results>/calendering/{film}/loading_press.csv",
@@ -132,22 +124,22 @@ rule release_film:
         mem_mb=2000,
         runtime=240,
     params:
-        version=stage_version("calendering"),
+        settings=settings_of("release_film"),
     shell:
         "python -m workflow_scripts.calendering.release_film"
-        " --settings {input.settings} --restarts {input.restarts} --loading-dumps {input.dumps}"
+        " --settings {params.settings} --restarts {input.restarts} --loading-dumps {input.dumps}"
         " --loading-press {input.press} --compression-degree-percent {wildcards.degree}"
         " --output-dumps {output.dumps} --output-press {output.press} 2> {log}"
 
 
-# From here on a film made by LAMMPS and the user's own dumps go the same way.
+# From here on a film made by LAMMPS and the user's own dumps go the same way. The user's files are no inputs of Snakemake: the
+# settings hold a token that changes with their content.
 rule read_dumps:
     input:
-        settings=STUDY.slice("calendering"),
-        dumps=lambda wildcards: STUDY.dumps(wildcards.film, int(wildcards.degree)),
-        press=lambda wildcards: STUDY.press(wildcards.film, int(wildcards.degree)),
+        unpack(made_dumps),
     output:
-        "<results>/calendering/{film}/cd{degree}/particles.h5",
+        particles="<results>/calendering/{film}/cd{degree}/particles.h5",
+        inputs="<results>/calendering/{film}/cd{degree}/inputs.json",
     log:
         "<logs>/calendering/read_dumps/{film}_cd{degree}.log",
     benchmark:
@@ -161,23 +153,17 @@ rule read_dumps:
         mem_mb=4000,
         runtime=60,
     params:
+        settings=settings_of("read_dumps"),
         files=run_options,
-        original=lambda wildcards: (
-            ["--replicate-of", STUDY.original(wildcards.film)]
-            if STUDY.original(wildcards.film)
-            else []
-        ),
-        row=lambda wildcards: STUDY.run_overrides(wildcards.film, int(wildcards.degree)),
-        version=stage_version("calendering"),
     shell:
         "python -m workflow_scripts.calendering.read_dumps"
-        " --settings {input.settings} {params.files:q} --film {wildcards.film} {params.original:q}"
-        " --compression-degree-percent {wildcards.degree} --output {output} 2> {log}"
+        " --settings {params.settings} {params.files:q} --film {wildcards.film}"
+        " --compression-degree-percent {wildcards.degree}"
+        " --output {output.particles} --output-inputs {output.inputs} 2> {log}"
 
 
 rule voxelize_frames:
     input:
-        settings=STUDY.slice("calendering"),
         particles="<results>/calendering/{film}/cd{degree}/particles.h5",
     output:
         "<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
@@ -194,7 +180,7 @@ rule voxelize_frames:
         mem_mb=4000,
         runtime=60,
     params:
-        version=stage_version("calendering"),
+        settings=settings_of("voxelize_frames"),
     shell:
         "python -m workflow_scripts.calendering.voxelize_frames"
-        " --settings {input.settings} --particles {input.particles} --output {output} 2> {log}"
+        " --settings {params.settings} --particles {input.particles} --output {output} 2> {log}"

@@ -1,12 +1,19 @@
 # Functions that tell rules their inputs and options; they look things up in the study and build paths. No science.
-# Tables of a run, each with the record of how it was made.
-TABLES = ("transport.csv", "transport.json", "frames.csv", "frames.json")
+from calandria.transport.stage import diffusion, series_tables
+
+
+def made_dumps(wildcards):
+    """Return dumps and press table of a run that LAMMPS made; none of the user's own runs."""
+    if (wildcards.film, int(wildcards.degree)) in STUDY.runs:
+        return {}
+    folder = f"<results>/calendering/{wildcards.film}/cd{wildcards.degree}"
+    return {"dumps": f"{folder}/dumps.lammpstrj.gz", "press": f"{folder}/press.csv"}
 
 
 def run_options(wildcards, input):
     """Return the options that name a run's files: as the runs sheet does, or those that the workflow made."""
     row = STUDY.runs.get((wildcards.film, int(wildcards.degree)))
-    dumps, press = ([row.dumps], [row.press]) if row else (input.dumps, input.press)
+    dumps, press = ([row.dumps], [row.press]) if row else ([input.dumps], [input.press])
     return ["--dumps", *dumps, *(["--press", *press] if any(press) else [])]
 
 
@@ -135,86 +142,3 @@ def page_figures():
             f"search:How much each parameter matters, and how the search went; {name}."
         ] = f"{folder}/importance.png"
     return figures
-
-
-def every_artefact():
-    """Return all finished files of the study, so that whichever is deleted is made again, with what follows from it."""
-    made = [
-        f"<results>/report/{name}"
-        for name in ("index.html", "results.csv", "results.md")
-    ]
-    made += [path for path in page_figures().values()]
-    for film in STUDY.films:
-        folder = f"<results>/calendering/{film}"
-        made += [
-            f"{folder}/{name}"
-            for name in (
-                "dried.data",
-                "loading.lammpstrj.gz",
-                "loading_press.csv",
-                "restarts.tar",
-            )
-        ]
-        made += [
-            f"{folder}/cd{degree}/{name}"
-            for degree in STUDY.degrees(film)
-            for name in ("dumps.lammpstrj.gz", "press.csv")
-        ]
-    made += [
-        f"<results>/calendering/{film}/inserted.data" for film in STUDY.packed_films
-    ]
-    for film, degree in ALL_RUNS:
-        made += [
-            f"<results>/calendering/{film}/cd{degree}/{name}"
-            for name in ("particles.h5", "frames.zarr.zip")
-        ]
-        made += [
-            f"<results>/transport/calendering/{film}/cd{degree}/{name}"
-            for name in TABLES
-        ]
-    for sample in STUDY.samples:
-        made += [
-            f"<results>/tomography/{sample}/{name}"
-            for name in ("labels.zarr.zip", "phases.json")
-        ]
-    made += [
-        f"<results>/transport/{sample}/{case}_{axis}.json"
-        for sample, case, axis in DIFFUSION
-    ]
-    for film, degree in REPORT_RUNS:
-        folder = f"<results>/surrogate/{film}/cd{degree}"
-        made += [
-            f"{folder}/{p}_{mode}.zarr.zip"
-            for p in STUDY.predictors(film)
-            for mode in STUDY.modes(p)
-        ]
-        made += [f"{folder}/metrics.{end}" for end in ("csv", "json")]
-        made += [
-            f"<results>/transport/surrogate/{film}/cd{degree}/{name}" for name in TABLES
-        ]
-    if REPORT_RUNS:
-        made += ["<results>/surrogate/split.json"]
-        made += [
-            f"<results>/surrogate/{name}{end}"
-            for name in SURROGATE.architectures
-            for end in (".pt", "_losses.csv")
-        ]
-    made += [
-        f"{folder}/{name}"
-        for folder in SEARCHES.values()
-        for name in ("trials.csv", "trials.json", "best.json")
-    ]
-    names = (
-        "mini_volumes.csv",
-        "model.pt",
-        "losses.csv",
-        "features.csv",
-        "reconstructions.h5",
-        "evaluation.json",
-    )
-    made += [
-        f"<results>/autoencoder/{case}/w{window}_s{stride}/{name}"
-        for case, window, stride in STUDY.mini_volume_sets
-        for name in names
-    ]
-    return made

@@ -1,17 +1,8 @@
 # Tables of all numbers, figures, and the page that a study ends in.
-REPORT_RUNS = STUDY.test_runs if STUDY.surrogate_films else []
+REPORT_RUNS = STUDY.report_runs
 DRAWN_RUN = REPORT_RUNS[-1] if REPORT_RUNS else None
-DIFFUSION = [
-    (sample, case, axis)
-    for sample in STUDY.samples
-    for case in STUDY.settings.transport.tomography.cases
-    for axis in STUDY.settings.transport.tomography.axes
-]
-ALL_RUNS = [
-    (film, degree)
-    for film in [*STUDY.surrogate_films, *STUDY.replicates]
-    for degree in STUDY.degrees(film)
-]
+DIFFUSION = diffusion(STUDY)
+ALL_RUNS = STUDY.all_runs
 SEARCHES = {
     **(
         {"surrogate": "<results>/surrogate/search"}
@@ -52,7 +43,6 @@ SURROGATE_FIGURES = {
 # The lists of a large study are longer than a command line may be, so they come as a file of one word per line.
 rule tabulate_results:
     input:
-        settings=STUDY.slice("report"),
         phases=[
             f"<results>/tomography/{sample}/phases.json" for sample in STUDY.samples
         ],
@@ -73,8 +63,9 @@ rule tabulate_results:
             for film, degree in ALL_RUNS
         ],
         transport=[
-            f"<results>/transport/calendering/{film}/cd{degree}/transport.csv"
+            path
             for film, degree in ALL_RUNS
+            for path in series_tables(STUDY, "calendering", film, degree)
         ],
         metrics=[
             f"<results>/surrogate/{film}/cd{degree}/metrics.csv"
@@ -83,9 +74,12 @@ rule tabulate_results:
         split=["<results>/surrogate/split.json"] if REPORT_RUNS else [],
         records=[
             *(
-                f"<results>/transport/calendering/{film}/cd{degree}/{name}.json"
+                path.removesuffix(".csv") + ".json"
                 for film, degree in ALL_RUNS
-                for name in ("frames", "transport")
+                for path in [
+                    f"<results>/transport/calendering/{film}/cd{degree}/frames.csv",
+                    *series_tables(STUDY, "calendering", film, degree),
+                ]
             ),
             *(
                 f"<results>/surrogate/{film}/cd{degree}/metrics.json"
@@ -126,7 +120,7 @@ rule tabulate_results:
         mem_mb=2000,
         runtime=30,
     params:
-        title=STUDY.settings.title,
+        settings=settings_of("tabulate_results"),
         phases=lambda wildcards, input: named(STUDY.samples, input.phases),
         published_samples=[
             f"{name}={row.published}"
@@ -144,7 +138,12 @@ rule tabulate_results:
             (f"{film},{degree}" for film, degree in ALL_RUNS), input.frames
         ),
         transport=lambda wildcards, input: named(
-            (f"{film},{degree}" for film, degree in ALL_RUNS), input.transport
+            (
+                f"{film},{degree},{Path(path).stem}"
+                for film, degree in ALL_RUNS
+                for path in series_tables(STUDY, "calendering", film, degree)
+            ),
+            input.transport,
         ),
         metrics=lambda wildcards, input: named(
             (f"{film},{degree}" for film, degree in REPORT_RUNS), input.metrics
@@ -161,9 +160,8 @@ rule tabulate_results:
         best=lambda wildcards, input: named(SEARCHES, input.best),
         split=lambda wildcards, input: f"--split {input.split}" if input.split else "",
         not_searched=NOT_SEARCHED,
-        version=stage_version("report"),
     shell:
-        "python -m workflow_scripts.report.tabulate_results --settings {input.settings} --title {params.title:q}"
+        "python -m workflow_scripts.report.tabulate_results --settings {params.settings}"
         " @<(printf '%s\\n' --phases {params.phases:q} --published-samples {params.published_samples:q}"
         " --volumes {params.volumes:q} --diffusion {params.diffusion:q}"
         " --frames {params.frames:q} --series {params.series:q} --transport {params.transport:q} --metrics {params.metrics:q}"
@@ -176,7 +174,6 @@ if REPORT_RUNS:
 
     rule draw_surrogate:
         input:
-            settings=STUDY.slice("report"),
             metrics=[
                 f"<results>/surrogate/{film}/cd{degree}/metrics.csv"
                 for film, degree in REPORT_RUNS
@@ -213,6 +210,7 @@ if REPORT_RUNS:
             mem_mb=4000,
             runtime=30,
         params:
+            settings=settings_of("draw_surrogate"),
             losses=lambda wildcards, input: named(SURROGATE.architectures, input.losses),
             series=lambda wildcards, input: named(drawn_series(), input.series),
             runs=lambda wildcards, input: named(
@@ -223,15 +221,13 @@ if REPORT_RUNS:
                 f"--output-{name.replace('_', '-')} {output[name]}"
                 for name in SURROGATE_FIGURES
             ),
-            version=stage_version("report"),
         shell:
-            "python -m workflow_scripts.report.draw_surrogate --settings {input.settings} --metrics {input.metrics}"
+            "python -m workflow_scripts.report.draw_surrogate --settings {params.settings} --metrics {input.metrics}"
             " --losses {params.losses:q} --series {params.series:q} --runs {params.runs:q} --run-name {params.run_name:q} {params.outputs} 2> {log}"
 
 
 rule write_page:
     input:
-        settings=STUDY.slice("report"),
         table="<results>/report/results.csv",
         figures=list(page_figures().values()),
     output:
@@ -250,9 +246,8 @@ rule write_page:
         mem_mb=2000,
         runtime=10,
     params:
-        title=STUDY.settings.title,
+        settings=settings_of("write_page"),
         figures=lambda wildcards, input: named(page_figures(), input.figures),
-        version=stage_version("report"),
     shell:
-        "python -m workflow_scripts.report.write_page --settings {input.settings} --title {params.title:q}"
+        "python -m workflow_scripts.report.write_page --settings {params.settings}"
         " --table {input.table} --figures {params.figures:q} --output {output} 2> {log}"

@@ -1,4 +1,4 @@
-# What all rules share: the study, its settings slices, the versions of the stages. No science.
+# What all rules share: the study, the settings that each job reads, runs, containers. No science.
 import json
 import os
 import sys
@@ -14,10 +14,11 @@ from calandria.cluster.images import (
     name_code,
 )
 from calandria.base.processes import name_workflow
-from calandria.base.provenance import stage_version
+from calandria.base.stage import write_contents
 from calandria.base.records import read_table
 from calandria.cluster.runs import guard_runs
-from calandria.study.study import STAGES, read_study
+from calandria.study.stages import STAGES
+from calandria.study.study import read_study
 
 # Where images are: a folder of SOFTWARE.sif or a registry's address. It belongs to the machine, so it is no setting of the study.
 IMAGES = config.pop("images", f"{workflow.basedir}/containers")
@@ -27,7 +28,6 @@ CONTAINERS = "apptainer" in {
 
 # The image of a software set, none without --sdm apptainer.
 image = lambda software: image_address(software, IMAGES) if CONTAINERS else None
-
 
 PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
 
@@ -55,14 +55,22 @@ pathvars:
 RUN = guard_runs(workflow, f"results/{STUDY.settings.name}")
 
 
+def settings_of(rule):
+    """Return the function that names the file of what a rule's program reads; the name changes with the content, and so the job runs again."""
+    return lambda wildcards: STUDY.settings_file(rule, dict(wildcards.items()))
+
+
 onstart:
+    jobs = list(workflow.dag.needrun_jobs())
+    named = [job.params.settings for job in jobs if "settings" in job.params.keys()]
+    write_contents(f"results/{STUDY.settings.name}/settings", STUDY.contents(named))
     if CONTAINERS:
         try:
             check_images(
                 {
                     Path(job.rule.conda_env).stem
-                    for job in workflow.dag.needrun_jobs()
-                    if job.rule.conda_env and job.rule.name != "write_settings"
+                    for job in jobs
+                    if job.rule.conda_env
                 },
                 IMAGES,
             )
@@ -97,27 +105,3 @@ wildcard_constraints:
     window="[0-9]+",
     stride="[0-9]+",
     split="[a-z]+",
-
-
-# Each stage reads its own settings from a file named by their digest, so an edit re-runs that stage and no other.
-rule write_settings:
-    output:
-        "<results>/settings/{stage}-{digest}.json",
-    log:
-        "<logs>/study/write_settings/{stage}-{digest}.log",
-    benchmark:
-        "<benchmarks>/study/write_settings/{stage}-{digest}.tsv"
-    wildcard_constraints:
-        stage=STUDY.alternatives(STAGES),
-        digest="[0-9a-f]{16}",
-    localrule: True
-    conda:
-        "../envs/workflow.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=5,
-    params:
-        content=lambda wildcards: json.dumps(STUDY.section(wildcards.stage)),
-    shell:
-        "python -m workflow_scripts.study.write_settings --content {params.content:q} --output {output} 2> {log}"

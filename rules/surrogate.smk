@@ -8,7 +8,6 @@ FRAMES = [
 
 rule split_films:
     input:
-        settings=STUDY.slice("surrogate"),
         frames=FRAMES,
     output:
         "<results>/surrogate/split.json",
@@ -25,17 +24,16 @@ rule split_films:
         mem_mb=4000,
         runtime=30,
     params:
-        version=stage_version("surrogate"),
+        settings=settings_of("split_films"),
     shell:
         "python -m workflow_scripts.surrogate.split_films"
-        " --settings {input.settings} --frames {input.frames} --output {output} 2> {log}"
+        " --settings {params.settings} --frames {input.frames} --output {output} 2> {log}"
 
 
 # The study's journal and checkpoints are no outputs: Snakemake deletes the outputs of a rule that fails.
 # With a profile for clusters the program only waits for the array of workers that it submits, so it stays where Snakemake runs.
 rule search_surrogate:
     input:
-        settings=STUDY.slice("surrogate"),
         split="<results>/surrogate/split.json",
         frames=FRAMES,
     output:
@@ -57,22 +55,21 @@ rule search_surrogate:
         gpu=gpus(SURROGATE.device),
         launch="local",
     params:
+        settings=settings_of("search_surrogate"),
         python=lambda wildcards, resources: searcher(resources),
         workers=lambda wildcards, threads, resources: search_workers(
             SURROGATE.search.study, threads, resources
         ),
         directory=f"results/{STUDY.settings.name}/scratch/search_surrogate",
-        version=stage_version("surrogate"),
     shell:
         "exec {params.python} -m workflow_scripts.surrogate.search_surrogate"
-        " --settings {input.settings} --split {input.split}"
+        " --settings {params.settings} --split {input.split}"
         " --frames {input.frames} --directory {params.directory} {params.workers}"
         " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
 rule train_surrogate:
     input:
-        settings=STUDY.slice("surrogate"),
         split="<results>/surrogate/split.json",
         frames=FRAMES,
         best=best_of_search,
@@ -93,14 +90,14 @@ rule train_surrogate:
         processes=1,
         nodes=1,
     params:
+        settings=settings_of("train_surrogate"),
         trainer=lambda wildcards, threads, resources: trainer(threads, resources),
         processes=lambda wildcards, resources: processes(resources),
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
         directory=f"results/{STUDY.settings.name}/scratch/train_surrogate_{{architecture}}",
-        version=stage_version("surrogate"),
     shell:
         "exec {params.trainer} -m workflow_scripts.surrogate.train_surrogate {params.processes}"
-        " --settings {input.settings} --architecture {wildcards.architecture} --split {input.split}"
+        " --settings {params.settings} --architecture {wildcards.architecture} --split {input.split}"
         " --frames {input.frames} {params.best} --checkpoint-directory {params.directory}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"
 
@@ -108,7 +105,6 @@ rule train_surrogate:
 rule predict_frames:
     input:
         unpack(predictor_inputs),
-        settings=STUDY.slice("surrogate"),
         frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
     output:
         one_step="<results>/surrogate/{film}/cd{degree}/{predictor}_one_step.zarr.zip",
@@ -129,12 +125,12 @@ rule predict_frames:
         runtime=120,
         gpu=gpus(SURROGATE.device),
     params:
+        settings=settings_of("predict_frames"),
         options=predictor_options,
         outputs=prediction_outputs,
-        version=stage_version("surrogate"),
     shell:
         "python -m workflow_scripts.surrogate.predict_frames"
-        " --settings {input.settings} --predictor {wildcards.predictor} --frames {input.frames} {params.options}"
+        " --settings {params.settings} --predictor {wildcards.predictor} --frames {input.frames} {params.options}"
         " {params.outputs} 2> {log}"
 
 
@@ -148,11 +144,12 @@ use rule predict_frames as predict_frames_of_replicate with:
 
 rule evaluate_predictions:
     input:
-        settings=STUDY.slice("surrogate"),
         split="<results>/surrogate/split.json",
         frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
         predictions=lambda wildcards: list(prediction_files(wildcards).values()),
-        transport="<results>/transport/surrogate/{film}/cd{degree}/transport.csv",
+        transport=lambda wildcards: series_tables(
+            STUDY, "surrogate", wildcards.film, int(wildcards.degree)
+        ),
         interfaces="<results>/transport/surrogate/{film}/cd{degree}/frames.csv",
     output:
         table="<results>/surrogate/{film}/cd{degree}/metrics.csv",
@@ -170,12 +167,12 @@ rule evaluate_predictions:
         mem_mb=4000,
         runtime=60,
     params:
+        settings=settings_of("evaluate_predictions"),
         named=lambda wildcards, input: [
             f"{name}={path}"
             for name, path in zip(prediction_files(wildcards), input.predictions)
         ],
-        version=stage_version("surrogate"),
     shell:
         "python -m workflow_scripts.surrogate.evaluate_predictions"
-        " --settings {input.settings} --split {input.split} --frames {input.frames} --prediction {params.named:q}"
+        " --settings {params.settings} --split {input.split} --frames {input.frames} --prediction {params.named:q}"
         " --transport {input.transport} --interfaces {input.interfaces} --output {output.table} 2> {log}"

@@ -1,13 +1,12 @@
 # Image stacks to labelled volumes; tables of mini-volumes.
 
 
-# Where an image or a run's files are not there, the program says so: a dry run shows the whole study all the same.
+# The image is no input of Snakemake: the settings hold a token that changes with its content. Where it is missing, the program
+# says so, and a dry run shows the whole study all the same.
 rule import_volume:
-    input:
-        source=lambda wildcards: STUDY.source(wildcards.sample),
-        settings=STUDY.slice("tomography"),
     output:
-        "<results>/tomography/{sample}/labels.zarr.zip",
+        volume="<results>/tomography/{sample}/labels.zarr.zip",
+        inputs="<results>/tomography/{sample}/inputs.json",
     log:
         "<logs>/tomography/import_volume/{sample}.log",
     benchmark:
@@ -21,10 +20,10 @@ rule import_volume:
         mem_mb=8000,
         runtime=60,
     params:
-        arguments=lambda wildcards: STUDY.import_arguments(wildcards.sample),
-        version=stage_version("tomography"),
+        settings=settings_of("import_volume"),
     shell:
-        "python -m workflow_scripts.tomography.import_volume {params.arguments} --output {output} 2> {log}"
+        "python -m workflow_scripts.tomography.import_volume --settings {params.settings}"
+        " --output {output.volume} --output-inputs {output.inputs} 2> {log}"
 
 
 rule measure_phases:
@@ -45,6 +44,6 @@ rule measure_phases:
         mem_mb=8000,
         runtime=60,
     params:
-        version=stage_version("tomography"),
+        settings=settings_of("measure_phases"),
     shell:
-        "python -m workflow_scripts.tomography.measure_phases --volume {input.volume} --output {output} 2> {log}"
+        "python -m workflow_scripts.tomography.measure_phases --settings {params.settings} --volume {input.volume} --output {output} 2> {log}"

@@ -4,7 +4,6 @@
 # The solver runs on MPI ranks: a profile sets launcher, ranks and nodes by the resources mpi, tasks and nodes.
 rule solve_diffusion:
     input:
-        settings=STUDY.slice("transport"),
         volume="<results>/tomography/{sample}/labels.zarr.zip",
     output:
         "<results>/transport/{sample}/{case}_{axis}.json",
@@ -21,25 +20,24 @@ rule solve_diffusion:
         mpi="mpiexec",
         tasks=2,
     params:
+        settings=settings_of("solve_diffusion"),
         python=lambda wildcards, resources: python("voxels", resources),
-        version=stage_version("transport"),
     shell:
         "{resources.mpi} -n {resources.tasks} {params.python} -m workflow_scripts.transport.solve_diffusion"
-        " --settings {input.settings} --part tomography --volume {input.volume} --case {wildcards.case}"
+        " --settings {params.settings} --volume {input.volume} --case {wildcards.case}"
         " --axis {wildcards.axis} --ranks {resources.tasks} --output {output} 2> {log}"
 
 
 rule solve_series:
     input:
-        settings=STUDY.slice("transport"),
         series=lambda wildcards: list(series_files(wildcards).values()),
     output:
-        table="<results>/transport/{origin}/{film}/cd{degree}/transport.csv",
-        record="<results>/transport/{origin}/{film}/cd{degree}/transport.json",
+        table="<results>/transport/{origin}/{film}/cd{degree}/{case}_{axis}.csv",
+        record="<results>/transport/{origin}/{film}/cd{degree}/{case}_{axis}.json",
     log:
-        "<logs>/transport/solve_series/{origin}_{film}_cd{degree}.log",
+        "<logs>/transport/solve_series/{origin}_{film}_cd{degree}_{case}_{axis}.log",
     benchmark:
-        "<benchmarks>/transport/solve_series/{origin}_{film}_cd{degree}.tsv"
+        "<benchmarks>/transport/solve_series/{origin}_{film}_cd{degree}_{case}_{axis}.tsv"
     wildcard_constraints:
         origin="calendering|surrogate",
     conda:
@@ -51,11 +49,12 @@ rule solve_series:
         mem_mb=4000,
         runtime=240,
     params:
+        settings=settings_of("solve_series"),
         named=named_series,
-        version=stage_version("transport"),
     shell:
         "python -m workflow_scripts.transport.solve_series"
-        " --settings {input.settings} --series {params.named:q} --output {output.table} 2> {log}"
+        " --settings {params.settings} --series {params.named:q} --case {wildcards.case} --axis {wildcards.axis}"
+        " --output {output.table} 2> {log}"
 
 
 rule measure_frames:
@@ -79,7 +78,7 @@ rule measure_frames:
         mem_mb=4000,
         runtime=60,
     params:
+        settings=settings_of("measure_frames"),
         named=named_series,
-        version=stage_version("transport"),
     shell:
-        "python -m workflow_scripts.transport.measure_frames --series {params.named:q} --output {output.table} 2> {log}"
+        "python -m workflow_scripts.transport.measure_frames --settings {params.settings} --series {params.named:q} --output {output.table} 2> {log}"

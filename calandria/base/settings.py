@@ -3,16 +3,18 @@
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 
-from .errors import SettingsError
+from .errors import SettingsError, nearest_name
 from .files import read_text
 from .records import read_json
+
+_READER = "restricted to"
 
 
 class Section(BaseModel):
@@ -21,10 +23,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @classmethod
-    def from_mapping(cls, content: Mapping[str, Any], where: str) -> Self:
-        """Validate ``content`` (read from ``where``); raises SettingsError with every mistake."""
+    def from_mapping(cls, content: Mapping[str, Any], where: str, *, partial: bool = False) -> Self:
+        """Validate ``content`` (read from ``where``); raises SettingsError with every mistake.
+
+        ``partial`` content holds what one rule reads; checks across fields that may be missing (see :func:`is_partial`) were
+        made when the whole study was read.
+        """
         try:
-            return cls.model_validate(content)
+            return cls.model_validate(content, context={"partial": True} if partial else None)
         except ValidationError as error:
             raise SettingsError(
                 f"{where}: {mistakes(error, cls)}", hint="mend these keys; config/config.yaml explains each of them"
@@ -34,6 +40,48 @@ class Section(BaseModel):
     def from_slice(cls, path: str | os.PathLike) -> Self:
         """Read the section from the JSON slice that the workflow wrote for a stage."""
         return cls.from_mapping(read_json(path), str(path))
+
+    def restricted(self, keys: Sequence[str], reader: str) -> Self:
+        """Return the section with nothing but some dotted keys; reading another one raises SettingsError.
+
+        Parameters
+        ----------
+        keys
+            E.g. ``("film", "motion.mass_scale")``; a key that names a subsection keeps all of it.
+        reader
+            Who may read these keys, for the message.
+        """
+        below: dict[str, list[str]] = {}
+        for key in keys:
+            name, _, rest = key.partition(".")
+            below.setdefault(name, []).append(rest)
+        unknown = sorted(below.keys() - type(self).model_fields.keys())
+        if unknown:
+            raise SettingsError(f"{reader} names the settings {unknown}", hint=nearest_name(unknown[0], type(self).model_fields))
+        kept = self.model_copy()
+        for name in type(self).model_fields:
+            if name not in below:
+                kept.__dict__.pop(name)
+            elif "" not in below[name]:
+                kept.__dict__[name] = getattr(self, name).restricted(below[name], reader)
+        kept.__dict__[_READER] = reader
+        return kept
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say which rule lacks a setting that its program reads."""
+            if name in type(self).model_fields and _READER in self.__dict__:
+                raise SettingsError(
+                    f"{self.__dict__[_READER]} reads the setting {name!r} of {type(self).__name__}, which it does not declare",
+                    hint="add the key to the rule's keys in RULES, so that a change of it runs the rule again",
+                )
+            return super().__getattr__(name)
+
+
+def is_partial(info: ValidationInfo) -> bool:
+    """Say whether what is validated holds only what one rule reads, so that a check across fields would compare with defaults."""
+    return bool(info.context and info.context.get("partial"))
 
 
 def mistakes(error: ValidationError, model: type[BaseModel]) -> str:

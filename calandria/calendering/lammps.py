@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..base.errors import CalandriaError, DeviceError
 from ..base.progress import progress
-from .settings import CalenderingSettings
+from .settings import CalenderingSettings, ContactSettings
 
 INPUTS = Path(__file__).parent / "lammps"
 KPA_PER_GPA, PG_PER_US2_PER_N_M = 1e6, 1e3
@@ -45,9 +45,8 @@ def environment() -> dict[str, str]:
     return kept | {"LD_LIBRARY_PATH": os.pathsep.join(libraries), "OMP_NUM_THREADS": "1"}
 
 
-def parameters(settings: CalenderingSettings) -> dict[str, str | float]:
-    """Return the variables that all inputs share, in LAMMPS units ``micro``."""
-    contact, motion = settings.contact, settings.motion
+def contact_law(contact: ContactSettings) -> dict[str, str | float]:
+    """Return the variables of ``contact.lmp``, in LAMMPS units ``micro``."""
     return {
         "am_modulus": contact.am_modulus_gpa * KPA_PER_GPA,
         "cbd_modulus": contact.cbd_modulus_gpa * KPA_PER_GPA,
@@ -59,17 +58,25 @@ def parameters(settings: CalenderingSettings) -> dict[str, str | float]:
         "press_friction": contact.press_friction,
         "rolling_friction": contact.rolling_friction,
         "damping": contact.normal_damping_per_us,
+    }
+
+
+def set_springs(contact: ContactSettings) -> dict[str, str | float]:
+    """Return the variables of the springs that contacts get at the turn, in LAMMPS units ``micro``."""
+    return {
         "am_am_set": contact.am_am_set_stiffness_n_m * PG_PER_US2_PER_N_M,
         "am_cbd_set": contact.am_cbd_set_stiffness_n_m * PG_PER_US2_PER_N_M,
         "cbd_cbd_set": contact.cbd_cbd_set_stiffness_n_m * PG_PER_US2_PER_N_M,
         "foil_set": contact.foil_set_stiffness_n_m * PG_PER_US2_PER_N_M,
         "foil_reach": FOIL_REACH_UM,
-        "timestep": motion.timestep_us,
-        "skin": motion.neighbor_skin_um,
-        "settling_steps": motion.settling_steps,
-        "loading_damping": motion.loading_damping,
-        "release_damping": motion.release_damping,
-        "release_speed": motion.release_speed,
+    }
+
+
+def pressing(settings: CalenderingSettings) -> dict[str, str | float]:
+    """Return the variables that loading and release share: contacts, time step, neighbour lists, output."""
+    return contact_law(settings.contact) | {
+        "timestep": settings.motion.timestep_us,
+        "skin": settings.motion.neighbor_skin_um,
         "steps_per_frame": settings.steps_per_frame,
         "steps_per_row": steps_per_row(settings.steps_per_frame),
     }

@@ -2,13 +2,18 @@
 
 import math
 from collections import Counter
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from ..base.errors import SettingsError
 from ..base.phases import phase_code
-from ..base.settings import Section, read_sheet
+from ..base.settings import Section, is_partial, read_sheet
+from ..base.stage import Rule
+
+if TYPE_CHECKING:
+    from ..study.study import Study
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Degree = Annotated[int, Field(ge=1, le=80)]
@@ -237,6 +242,9 @@ class CalenderingSettings(Section):
     """Sheet (TSV) of the user's own DEM runs: film, compression_degree_percent, dumps, press and overrides; null where there are none."""
     compression_degrees_percent: list[Degree] = Field([20, 35, 50], min_length=1)
     """Compression degrees to which each made film is pressed, per cent of its first thickness."""
+    restart_degrees_percent: list[Degree] = Field([20, 35, 50], min_length=1)
+    """Degrees at which the loading keeps a restart, per cent; it ends at the last of them. A run to another degree resumes the
+    loading from the restart below, so a new compression degree costs only its own run."""
     steps_per_frame: int = Field(500, ge=1)
     """Simulation steps per frame (the calendering paper's frames of 75 us: 1500); fewer steps press faster."""
     frames_per_percent: float = Field(0.5, gt=0, le=10)
@@ -255,10 +263,16 @@ class CalenderingSettings(Section):
     """Voxel grid."""
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
+    def _whole(self, info: ValidationInfo) -> Self:
+        if is_partial(info):
+            return self
+        for name, listed in (
+            ("compression_degrees_percent", self.compression_degrees_percent),
+            ("restart_degrees_percent", self.restart_degrees_percent),
+        ):
+            if sorted(set(listed)) != listed:
+                raise ValueError(f"{name} must rise and hold each degree once")
         degrees = self.compression_degrees_percent
-        if sorted(set(degrees)) != degrees:
-            raise ValueError("compression_degrees_percent must rise and hold each degree once")
         frames = [self.frames_by_degree[degree] for degree in sorted(self.frames_by_degree)]
         if len(frames) < 2 or frames != sorted(frames):
             raise ValueError("frames_by_degree needs two degrees or more, and frames that do not fall with the degree")
@@ -320,15 +334,6 @@ class CalenderingSettings(Section):
             )
         return rows
 
-    def dumps_of(self, film: str, degree_percent: int) -> DumpSettings:
-        """Return how the dumps of one run are read: the section ``dumps``, and over it what the run's row in the runs sheet states."""
-        for row in self.run_rows():
-            if (row.film, row.compression_degree_percent) == (film, degree_percent):
-                return DumpSettings.from_mapping(
-                    {**self.dumps.model_dump(), **row.overrides()}, f"{self.runs_sheet}, film {film}"
-                )
-        return self.dumps
-
 
 def phase_codes(phase_of_type: dict[int, Solid]) -> dict[int, int]:
     """Return the phase code of each particle type.
@@ -337,3 +342,75 @@ def phase_codes(phase_of_type: dict[int, Solid]) -> dict[int, int]:
     {1: 1, 2: 2}
     """
     return {kind: phase_code(name) for kind, name in phase_of_type.items()}
+
+
+CONTACT_LAW = tuple(
+    f"contact.{name}"
+    for name in (
+        "am_modulus_gpa",
+        "cbd_modulus_gpa",
+        "poisson_ratio",
+        "am_am_surface_energy_mj_m2",
+        "am_cbd_surface_energy_mj_m2",
+        "cbd_cbd_surface_energy_mj_m2",
+        "friction",
+        "press_friction",
+        "rolling_friction",
+        "normal_damping_per_us",
+    )
+)
+SET_SPRINGS = tuple(f"contact.{pair}_set_stiffness_n_m" for pair in ("am_am", "am_cbd", "cbd_cbd", "foil"))
+PRESSING = (*CONTACT_LAW, "motion.timestep_us", "motion.neighbor_skin_um", "steps_per_frame", "frames_per_percent")
+
+
+def _seed(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    return {"seed": study.films[wildcards["film"]].seed}
+
+
+def _frames(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    return {"frames": study.settings.calendering.frames(int(wildcards["degree"]))}
+
+
+def _row_of_run(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    film, degree = wildcards["film"], int(wildcards["degree"])
+    return {
+        "settings": {f"dumps.{name}": value for name, value in study.run_overrides(film, degree).items()},
+        "replicate_of": study.original(film),
+        "inputs": study.inputs_of_run(film, degree),
+    }
+
+
+RULES: dict[str, Rule] = {
+    "insert_particles": Rule(("film", "motion.mass_scale", "motion.cbd_mass_scale"), version=4, given=_seed),
+    "dry_film": Rule(
+        (
+            *CONTACT_LAW,
+            "film.thickness_um",
+            "film.suspension_height",
+            *(
+                f"motion.{name}"
+                for name in (
+                    "drying_timestep_us",
+                    "drying_speed_um_us",
+                    "drying_damping",
+                    "relaxation_steps",
+                    "neighbor_skin_um",
+                )
+            ),
+        ),
+        version=4,
+    ),
+    "perturb_film": Rule(("motion.perturbation_um",), version=4, given=_seed),
+    "load_film": Rule(
+        (*PRESSING, "restart_degrees_percent", "motion.settling_steps", "motion.loading_damping", "motion.press_gap_um"),
+        version=4,
+    ),
+    "release_film": Rule(
+        (*PRESSING, *SET_SPRINGS, "motion.loading_damping", "motion.release_damping", "motion.release_speed"),
+        version=4,
+        given=_frames,
+    ),
+    "read_dumps": Rule(("dumps", "motion.timestep_us"), version=4, given=_row_of_run),
+    "voxelize_frames": Rule(("voxels",), version=4),
+}
+"""What the programs of the stage's rules read."""

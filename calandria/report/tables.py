@@ -74,7 +74,7 @@ def _number(cell: str | None) -> float | None:
 
 def made_by(record: Mapping[str, Any]) -> str:
     """Return stage, version and digests of a provenance record as words; those of a table's record name the table too."""
-    words = [f"{record['stage']} {record['stage_version']}"]
+    words = [f"{record['stage']} {record['version']}"]
     for key, name in (("settings_sha256", "settings"), ("table_sha256", "table")):
         if record.get(key):
             words.append(f"{name} {record[key][:12]}")
@@ -222,7 +222,7 @@ def film_entries(
     thickness = [float(row["thickness_um"]) for row in frames]
     lowest = min(range(len(frames)), key=thickness.__getitem__)
     lowest_um = min(float(series.get("lowest_thickness_um", math.inf)), thickness[lowest])
-    made = f"{series['stage']} {series['stage_version']}; {made_by(records[0])}"
+    made = f"{series['stage']} {series['version']}; {made_by(records[0])}"
     surface = f"{made}: surface of the film, lowest point from the {series.get('lowest_thickness_source', 'frames')}"
     estimated = bool(series.get("press_is_estimated"))
     if estimated:
@@ -266,7 +266,7 @@ def film_entries(
     for row in transport:
         if int(row["frame"]) in (0, last):
             case = f"{row['case']}, {row['axis']}, {'first' if int(row['frame']) == 0 else 'last'} frame"
-            how = f"{series['stage']} {series['stage_version']}; {made_by(records[1])}: along {row['axis']}, "
+            how = f"{series['stage']} {series['version']}; {made_by(records[1])}: along {row['axis']}, "
             how += (
                 f"relative residual {float(row['relative_residual']):.1e}, estimated error {float(row['error_estimate']):.1e}"
                 if row["percolates"] == "true"

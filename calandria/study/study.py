@@ -1,64 +1,50 @@
 """A study: the settings of all stages and the sample sheets that they name, read and checked as one."""
 
-import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator
 
-from ..autoencoder.settings import AutoencoderSettings, CaseSettings
 from ..base.errors import SettingsError, nearest_name
-from ..base.records import canonical_json, content_digest
-from ..base.settings import Section, read_sheet
+from ..base.inputs import input_token
+from ..base.records import canonical_json
+from ..base.settings import Section
+from ..base.stage import Figure, Source, file_name, rule_content
 from ..calendering.dumps import possible_dumps
-from ..calendering.settings import CalenderingSettings, FilmRow, RunRow
-from ..learning.settings import RUN_CONTROL
-from ..surrogate.settings import SurrogateSettings
-from ..tomography.settings import SampleRow, TomographySettings, import_arguments
-from ..transport.settings import TransportSettings
-from .report_settings import ReportSettings
+from .stages import RULES, STAGES
 
-STAGES = ("calendering", "tomography", "transport", "surrogate", "autoencoder", "report")
+if TYPE_CHECKING:
+    from ..autoencoder.settings import CaseSettings
+    from ..calendering.settings import FilmRow, RunRow
+    from ..tomography.settings import SampleRow
+
+NAMES = tuple(stage.name for stage in STAGES)
 
 
-class StudySettings(Section):
+class _StudyHead(Section):
     """All settings of one study, a section per stage."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     """Name of the study; results lie in results/NAME, logs in logs/NAME."""
     title: str = Field(min_length=1)
     """Title of the report."""
-    calendering: CalenderingSettings = CalenderingSettings()
-    """Films and their pressing; reading of dumps; voxels."""
-    tomography: TomographySettings = TomographySettings()
-    """Image stacks."""
-    transport: TransportSettings = TransportSettings()
-    """Effective diffusivity and tortuosity factor."""
-    surrogate: SurrogateSettings = SurrogateSettings()
-    """The model of the next frame."""
-    autoencoder: AutoencoderSettings = AutoencoderSettings()
-    """Latent features of mini-volumes."""
-    report: ReportSettings = ReportSettings()
-    """Tables and page."""
 
-    @field_validator(*STAGES, mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _null_is_an_empty_section(cls, section: object) -> object:
-        return {} if section is None else section
+    def _null_is_an_empty_section(cls, section: object, info: Any) -> object:
+        return {} if section is None and info.field_name in NAMES else section
 
-    @model_validator(mode="after")
-    def _frames_suffice(self) -> Self:
-        shortest = min(self.calendering.compression_degrees_percent)
-        frames, lag = self.calendering.frames(shortest), self.surrogate.lag_window
-        if self.calendering.films_sheet and self.surrogate.split.tests_something and frames <= lag:
-            raise ValueError(
-                f"surrogate.lag_window {lag} needs more than {lag} frames; the shortest series (compression degree {shortest} %) has {frames}"
-            )
-        return self
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+_SECTIONS: dict[str, Any] = {
+    stage.name: (stage.settings, Field(default=stage.settings(), description=stage.title)) for stage in STAGES
+}
+StudySettings: type[_StudyHead] = create_model("StudySettings", __base__=_StudyHead, __doc__=_StudyHead.__doc__, **_SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -69,18 +55,29 @@ class Study:
     ----------
     settings
         All settings.
-    films
-        Films that LAMMPS makes, by name.
-    runs
-        The user's own DEM runs, by film and compression degree in per cent.
-    samples
-        Tomography samples by name.
+    sheets
+        Rows of each sheet by its name: ``films``, ``runs``, ``samples`` and those of further stages.
     """
 
-    settings: StudySettings
-    films: Mapping[str, FilmRow]
-    runs: Mapping[tuple[str, int], RunRow]
-    samples: Mapping[str, SampleRow]
+    settings: Any
+    sheets: Mapping[str, Sequence[Any]]
+    _names: dict[Any, str] = field(default_factory=dict, repr=False)
+    _contents: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def films(self) -> "Mapping[str, FilmRow]":
+        """Films that LAMMPS makes, by name."""
+        return {row.film: row for row in self.sheets["films"]}
+
+    @cached_property
+    def runs(self) -> "Mapping[tuple[str, int], RunRow]":
+        """The user's own DEM runs, by film and compression degree in per cent."""
+        return {(row.film, row.compression_degree_percent): row for row in self.sheets["runs"]}
+
+    @cached_property
+    def samples(self) -> "Mapping[str, SampleRow]":
+        """Tomography samples by name."""
+        return {row.sample: row for row in self.sheets["samples"]}
 
     @property
     def packed_films(self) -> list[str]:
@@ -159,57 +156,73 @@ class Study:
         """Return the modes in which a predictor predicts: a replicate sees no true frames on its way, so it is a rollout only."""
         return ("rollout",) if predictor == "replicate" else ("one_step", "rollout")
 
-    def film(self, name: str) -> FilmRow:
-        """Return the row of a film that LAMMPS makes."""
-        return self.films[name]
+    @cached_property
+    def all_runs(self) -> list[tuple[str, int]]:
+        """Film and degree of every series, those of replicates too."""
+        return [(film, degree) for film in [*self.surrogate_films, *self.replicates] for degree in self.degrees(film)]
+
+    @property
+    def report_runs(self) -> list[tuple[str, int]]:
+        """Film and degree of every series that predictions are compared with; none where nothing is predicted."""
+        return self.test_runs if self.surrogate_films else []
 
     def run_overrides(self, film: str, degree: int) -> dict[str, object]:
         """Return what the runs sheet says of one run beside its files."""
         row = self.runs.get((film, degree))
         return row.overrides() if row else {}
 
-    def dumps(self, film: str, degree: int) -> list[str]:
-        """Return the dump files of a run, the user's own (none is opened) or the workflow's; none where the user's are not there (yet)."""
+    def inputs_of_run(self, film: str, degree: int) -> str | None:
+        """Return the token of the files of a user's run, which changes with their content; None for a film that LAMMPS made."""
         row = self.runs.get((film, degree))
         if row is None:
-            return [f"<results>/calendering/{film}/cd{degree}/dumps.lammpstrj.gz"]
-        return possible_dumps([row.dumps])  # read_dumps says what is wrong with them
+            return None
+        files = [*possible_dumps([row.dumps]), *filter(None, [row.press])]  # read_dumps says what is wrong with them
+        return input_token(files, f"results/{self.settings.name}/calendering/{film}/cd{degree}/inputs.json")
 
-    def press(self, film: str, degree: int) -> list[str]:
-        """Return the press file of a run, in a list that is empty where there is none."""
-        row = self.runs.get((film, degree))
-        if row is None:
-            return [f"<results>/calendering/{film}/cd{degree}/press.csv"]
-        return [row.press] if row.press and Path(row.press).exists() else []
+    def inputs_of_sample(self, sample: str) -> str:
+        """Return the token of a sample's image, which changes with its content."""
+        return input_token([self.samples[sample].path], f"results/{self.settings.name}/tomography/{sample}/inputs.json")
 
-    def source(self, sample: str) -> list[str]:
-        """Return the files of a tomography sample's image, the slices of a folder one by one; none where it is not there (yet)."""
-        path = Path(self.samples[sample].path)
-        if not path.is_dir() or path.suffix == ".zarr":
-            return [str(path)] if path.exists() else []
-        with os.scandir(path) as entries:
-            return sorted(entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file())
+    def settings_file(self, rule: str, wildcards: Mapping[str, str]) -> str:
+        """Return the file that holds what a rule's program reads for one job; its name changes with the content."""
+        key = (rule, *sorted(wildcards.items())) if RULES[rule].rules[rule].given else rule
+        if key not in self._names:
+            stage = RULES[rule]
+            given = stage.rules[rule].given
+            content = rule_content(stage, rule, self._sections[stage.name], given(self, wildcards) if given else {})
+            name = file_name(content)
+            self._contents.setdefault(name, content)
+            self._names[key] = f"results/{self.settings.name}/settings/{name}"
+        return self._names[key]
 
-    def sample(self, name: str) -> SampleRow:
-        """Return the row of a tomography sample."""
-        return self.samples[name]
+    @cached_property
+    def _sections(self) -> dict[str, dict[str, Any]]:
+        return {name: getattr(self.settings, name).model_dump(mode="json") for name in NAMES}
 
-    def import_arguments(self, sample: str) -> str:
-        """Return the options of import_volume for a sample, quoted for a shell."""
-        return import_arguments(self.samples[sample], self.settings.tomography)
+    def contents(self, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the content of settings files by their names."""
+        names = {path.rpartition("/")[2] for path in paths}
+        return {name: self._contents[name] for name in sorted(names)}
 
-    def section(self, stage: str) -> dict[str, Any]:
-        """Return the settings of one stage as plain values, without those that say only how a search is run."""
-        left_out: dict[str, Any] = dict.fromkeys(RUN_CONTROL, True)
-        return dict(getattr(self.settings, stage).model_dump(mode="json", exclude={"search": left_out | {"study": left_out}}))
+    @property
+    def artefacts(self) -> list[str]:
+        """All finished files of the study, so that whichever is deleted is made again, with what follows from it."""
+        return [path for stage in STAGES for path in stage.artefacts(self)]
 
-    def slice(self, stage: str) -> str:
-        """Return the file that holds the settings of one stage; it is named by their digest, so an edit names another file."""
-        return f"<results>/settings/{stage}-{content_digest(self.section(stage))[:16]}.json"
+    @property
+    def sources(self) -> list[Source]:
+        """What the report reads."""
+        return [source for stage in STAGES for source in stage.sources(self)]
 
-    def case(self, name: str) -> CaseSettings:
+    @property
+    def figures(self) -> list[Figure]:
+        """The page's figures."""
+        return [figure for stage in STAGES for figure in stage.figures(self)]
+
+    def case(self, name: str) -> "CaseSettings":
         """Return a case study of the auto-encoder."""
-        return self.settings.autoencoder.cases[name]
+        case: CaseSettings = self.settings.autoencoder.cases[name]
+        return case
 
     @property
     def mini_volume_sets(self) -> list[tuple[str, int, int]]:
@@ -234,77 +247,34 @@ def read_study(content: Mapping[str, Any], published: Collection[str] | None = N
         Rows of the published table that samples may name, e.g. ``1 CAL``; None leaves these names unchecked.
     """
     settings = StudySettings.from_mapping(content, "settings")
-    calendering, tomography = settings.calendering, settings.tomography
-    films = {row.film: row for row in calendering.film_rows()}
-    runs = {(row.film, row.compression_degree_percent): row for row in calendering.run_rows()}
-    rows: list[SampleRow] = read_sheet(tomography.samples_sheet, SampleRow) if tomography.samples_sheet else []
-    study = Study(settings, films, runs, {row.sample: row for row in rows})
-    told = _contradictions(study, rows)
-    told += [
+    sheets = {name: read(getattr(settings, stage.name)) for stage in STAGES for name, read in stage.rows.items()}
+    study = Study(settings, sheets)
+    found = [] if any(sheets.values()) else [NO_SHEET]
+    found += [sentence for stage in STAGES for sentence in stage.contradictions(study)]
+    found += [
         f"sample {row.sample!r} is published as {row.published!r}: {nearest_name(row.published, published)}"
-        for row in rows
+        for row in sheets["samples"]
         if published is not None and row.published and row.published not in published
     ]
-    if told:
+    if found:
         raise SettingsError(
-            "settings and sample sheets: " + "; ".join(told), hint="mend the names in the settings or add the lines to the sheets"
+            "settings and sample sheets: " + "; ".join(found),
+            hint="correct the names in the settings, or add the lines to the sheets",
         )
     return study
 
 
-def _contradictions(study: Study, rows: list[SampleRow]) -> list[str]:
-    occurrences = Counter(row.sample for row in rows)
-    told = [f"sample {name!r} occurs twice" for name, count in occurrences.items() if count > 1]
-    told += [
-        f"film {name!r} is in the films sheet and in the runs sheet"
-        for name in {film for film, _ in study.runs} & set(study.films)
-    ]
-    films = study.surrogate_films
-    known = set(films)
-    told += [
-        f"film {row.film!r} replicates {row.replicate_of!r}, which is no film with runs that is no replicate itself"
-        for row in {row.film: row for row in study.runs.values()}.values()
-        if row.replicate_of is not None and row.replicate_of not in known
-    ]
-    surrogate, autoencoder = study.settings.surrogate, study.settings.autoencoder
-    split = surrogate.split
-    if not (study.films or study.runs or study.samples):
-        told.append(
-            "no sheet has a line; a study names films in calendering.films_sheet, DEM runs in calendering.runs_sheet or images in tomography.samples_sheet"
-        )
-    if films and surrogate.model_fields_set and not split.tests_something and "test_films" not in split.model_fields_set:
-        told.append(
-            f"surrogate.split names no film to test; name some of {', '.join(films)} in surrogate.split.test_films, or leave the section surrogate out"
-        )
-    if study.samples and autoencoder.model_fields_set and "cases" not in autoencoder.model_fields_set:
-        told.append("autoencoder.cases names no case study; name one and its samples, or leave the section autoencoder out")
-    if films and split.tests_something:
-        wanted = [*split.test_films, *split.validation_films, *(row.film for row in split.held_out)]
-        told += [
-            f"surrogate.split names film {name!r}: {nearest_name(name, films)}"
-            for name in dict.fromkeys(wanted)
-            if name not in known
-        ]
-        for row in split.held_out:
-            missing = sorted(set(row.compression_degrees_percent) - set(study.degrees(row.film))) if row.film in known else []
-            told += [f"surrogate.split holds out {row.film} at {degree} %, which is never pressed" for degree in missing]
-        if not known - set(split.test_films) - set(split.validation_films):
-            told.append("surrogate.split leaves no film to train on")
-    if study.samples:
-        for name, case in autoencoder.cases.items():
-            told += [
-                f"autoencoder.cases.{name} names sample {sample!r}: {nearest_name(sample, study.samples)}"
-                for sample in case.samples
-                if sample not in study.samples
-            ]
-    return told
+NO_SHEET = (
+    "no sheet has a line; a study names films in calendering.films_sheet, DEM runs in calendering.runs_sheet or images in"
+    " tomography.samples_sheet"
+)
 
 
 def schema_text() -> str:
     """Return the JSON schema of the settings of a study, for editors that check and complete config files."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudySettings.model_json_schema()}
     for stage in STAGES:
-        section = schema["properties"][stage]
+        section = schema["properties"][stage.name]
         section["anyOf"] = [{"$ref": section.pop("$ref")}, {"type": "null"}]
-        section["description"] = StudySettings.model_fields[stage].description
+        section["description"] = stage.title
     return canonical_json(schema)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..base.settings import Section
-from ..learning.settings import SearchSettings
+from ..base.stage import Rule
+from ..learning.settings import RUN_CONTROL, SearchSettings
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "mish", "tanh"]
 Architecture = Literal["press_unet", "paper"]
@@ -233,3 +234,17 @@ class SurrogateSettings(Section):
     def loss_steps(self, name: str) -> int:
         """Return how many frames in a row the loss of an architecture spans."""
         return 1 if name == "paper" else self.press_unet.training.rollout_steps
+
+
+_BUDGET = tuple(f"search.study.{name}" for name in SearchSettings.model_fields if name not in RUN_CONTROL)
+_SECTION = tuple(name for name in SurrogateSettings.model_fields if name != "search")
+_SECTION = (*_SECTION, "search.architecture", "search.epochs", "search.space", *_BUDGET)
+RULES: dict[str, Rule] = {
+    "split_films": Rule(_SECTION, version=3),
+    "search_surrogate": Rule(_SECTION, version=3),
+    "train_surrogate": Rule(_SECTION, version=3),
+    "predict_frames": Rule(_SECTION, version=3),
+    "predict_frames_of_replicate": Rule(_SECTION, version=3),
+    "evaluate_predictions": Rule(_SECTION, version=3),
+}
+"""What the programs of the stage's rules read."""

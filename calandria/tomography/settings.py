@@ -1,15 +1,18 @@
 """Settings of the tomography stage and the rows of its sample sheet."""
 
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from ..base.errors import SettingsError
-from ..base.settings import Section
+from ..base.settings import Section, read_sheet
+from ..base.stage import Rule
 from .notation import RAW_SUFFIXES, parse_axes, parse_classes, parse_crop, parse_labels, parse_shape
+
+if TYPE_CHECKING:
+    from ..study.study import Study
 
 
 def _checked(parse: Callable[[str], Any], text: str) -> str:
@@ -110,24 +113,21 @@ class TomographySettings(Section):
     def _odd(cls, size: int) -> int | None:
         return _odd_size(size)
 
+    def sample_rows(self) -> list[SampleRow]:
+        """Read the sample sheet."""
+        return read_sheet(self.samples_sheet, SampleRow) if self.samples_sheet else []
 
-def import_arguments(row: SampleRow, settings: TomographySettings) -> str:
-    """Return the options of ``import_volume`` for a row of the sample sheet, quoted for a shell; the output is left to the caller."""
-    median_filter = settings.median_filter if row.median_filter is None else row.median_filter
-    options = {
-        "sample": row.sample,
-        "source": row.path,
-        "voxel-edge-um": repr(row.voxel_edge_um),
-        "dataset": row.dataset,
-        "shape": row.shape,
-        "dtype": row.dtype,
-        "axes": row.axes,
-        "labels": row.labels,
-        "segmentation": row.segmentation,
-        "classes": row.classes,
-        "crop": row.crop,
-        "median-filter": str(median_filter) if row.segmentation != "none" else "",
-        "state": row.state,
+
+def _row(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    sample = wildcards["sample"]
+    return {
+        "row": study.samples[sample].model_dump(mode="json", exclude_defaults=True, exclude={"published"}),
+        "inputs": study.inputs_of_sample(sample),
     }
-    words = [f"--{name}={value}" for name, value in options.items() if value]
-    return shlex.join(words + (["--flip-z"] if row.flip_z else []))
+
+
+RULES: dict[str, Rule] = {
+    "import_volume": Rule(("median_filter",), version=3, given=_row),
+    "measure_phases": Rule(version=3),
+}
+"""What the programs of the stage's rules read."""

@@ -6,21 +6,21 @@ from typing import Any
 
 from ..base.errors import ContractError
 from ..base.provenance import provenance
+from ..base.stage import Given
 from ..base.volumes import Labelled, open_labelled, read_labelled
-from .settings import TransportSettings
 
 PRESS_FACTS = ("lowest_thickness_um", "lowest_thickness_source", "press_is_estimated")
 
 
-def table_record(files: dict[str, Path], settings: TransportSettings | None = None) -> dict[str, Any]:
+def table_record(files: dict[str, Path], given: Given[Any]) -> dict[str, Any]:
     """Return how a table of several series was made: the provenance, and of each series which version of which stage made it
     and what it says of the press (the film's lowest thickness falls between two frames)."""
-    made = provenance("transport", settings=settings.model_dump(mode="json") if settings else None, inputs=files)
+    made = provenance(given, inputs=files)
     made["series"] = {}
     for name, path in files.items():
         with open_labelled(path) as (_, facts):
             before = facts.attributes.get("provenance", {})
-        made["series"][name] = {key: before.get(key) for key in ("stage", "stage_version")}
+        made["series"][name] = {key: before.get(key) for key in ("stage", "version")}
         made["series"][name] |= {key: facts.attributes[key] for key in PRESS_FACTS if key in facts.attributes}
     return made
 

@@ -1,11 +1,16 @@
 """Settings of the transport stage: which phases conduct, along which axes, between which sides, and how exactly."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from ..base.phases import PHASES, phase_code
 from ..base.settings import Section
+from ..base.stage import Rule
+
+if TYPE_CHECKING:
+    from ..study.study import Study
 
 Axis = Literal["z", "y", "x"]
 Side = Literal["periodic", "no-flux", "file"]
@@ -40,15 +45,24 @@ class PartSettings(Section):
             raise ValueError("an axis is named twice")
         return axes
 
-    def diffusivities(self, case: str) -> dict[int, float]:
-        """Return a case by phase code."""
-        return {phase_code(phase): value for phase, value in self.cases[case].items()}
 
-    def sides_of(self, periodic: tuple[bool, bool, bool]) -> dict[str, str]:
-        """Return the sides per axis for a file whose ``periodic`` (z, y, x) is given."""
-        asked = {name: self.sides.get(name, "file") for name in ("z", "y", "x")}
-        of_file = dict(zip("zyx", ("periodic" if wraps else "no-flux" for wraps in periodic), strict=True))
-        return {name: of_file[name] if side == "file" else side for name, side in asked.items()}
+def diffusivities_by_code(case: Mapping[str, float]) -> dict[int, float]:
+    """Return a case by phase code.
+
+    >>> diffusivities_by_code({"pore": 1.0, "cbd": 0.05})
+    {0: 1.0, 1: 0.05}
+    """
+    return {phase_code(phase): value for phase, value in case.items()}
+
+
+def sides_of_file(sides: Mapping[str, str], periodic: tuple[bool, bool, bool]) -> dict[str, str]:
+    """Return the sides per axis for a file whose ``periodic`` (z, y, x) is given.
+
+    >>> sides_of_file({"y": "no-flux"}, (False, True, True))
+    {'z': 'no-flux', 'y': 'no-flux', 'x': 'periodic'}
+    """
+    of_file = dict(zip("zyx", ("periodic" if wraps else "no-flux" for wraps in periodic), strict=True))
+    return {name: of_file[name] if sides.get(name, "file") == "file" else sides[name] for name in "zyx"}
 
 
 class TomographySettings(PartSettings):
@@ -82,3 +96,24 @@ class TransportSettings(Section):
     """Largest estimated relative error of D_eff (no unit)."""
     max_iterations: int = Field(500, ge=1, le=100_000)
     """Iterations after which a solve is an error, since it never ends in a number that misses the tolerance."""
+
+
+SOLVER = ("bulk_diffusivity_m2_s", "tolerance", "max_iterations")
+
+
+def _case(part: str) -> Callable[["Study", Mapping[str, str]], dict[str, Any]]:
+    """Return what a rule needs of one case: its diffusivities by phase, and the sides; other cases are none of its business."""
+
+    def given(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+        section: PartSettings = getattr(study.settings.transport, part)
+        return {"diffusivities": dict(section.cases[wildcards["case"]]), "sides": dict(section.sides)}
+
+    return given
+
+
+RULES: dict[str, Rule] = {
+    "solve_diffusion": Rule(SOLVER, version=3, given=_case("tomography")),
+    "solve_series": Rule(SOLVER, version=3, given=_case("series")),
+    "measure_frames": Rule(version=3),
+}
+"""What the programs of the stage's rules read."""

@@ -3,7 +3,7 @@
 
 def made(stage, **more):
     """Return a record of provenance; of a table's record too, with ``table_sha256``."""
-    return {"stage": stage, "stage_version": 3, "settings_sha256": "5e77" * 16, "inputs_sha256": {"volume": "ab" * 32}, **more}
+    return {"stage": stage, "version": 3, "settings_sha256": "5e77" * 16, "inputs_sha256": {"volume": "ab" * 32}, **more}
 
 
 def phases_record():
@@ -70,7 +70,7 @@ def transport_rows():
 
 def series_record(**facts):
     """Return the record beside a table of measure_frames or solve_series."""
-    return made("transport", table_sha256="7ab1e" * 12, series={"true": {"stage": "calendering", "stage_version": 2, **facts}})
+    return made("transport", table_sha256="7ab1e" * 12, series={"true": {"stage": "calendering", "version": 2, **facts}})
 
 
 def split_record(leaking=False):

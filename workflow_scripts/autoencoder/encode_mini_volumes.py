@@ -9,10 +9,11 @@ import numpy as np
 from calandria.autoencoder.artefacts import read_model
 from calandria.autoencoder.preprocessing import CODINGS, open_images
 from calandria.autoencoder.reconstruction import encode, examples, feature_columns, pairs
-from calandria.autoencoder.settings import AutoencoderSettings
+from calandria.autoencoder.settings import RULES, AutoencoderSettings
 from calandria.base.files import replacing
 from calandria.base.provenance import provenance
 from calandria.base.records import canonical_json, write_table
+from calandria.base.stage import read_given
 from calandria.cli.program import program, run
 from workflow_scripts.autoencoder.options import add_mini_volumes, add_settings, table_and_volumes
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
 
-    settings = AutoencoderSettings.from_slice(options.settings)
+    settings = read_given(options.settings, AutoencoderSettings, RULES, "encode_mini_volumes").settings
     model = read_model(options.model)
     origins, volumes = table_and_volumes(options)
     model.check(origins)

@@ -8,11 +8,12 @@ from calandria.autoencoder.evaluation import evaluate, linear_baseline
 from calandria.autoencoder.figures import loss_figure, reconstruction_figure, save_figure
 from calandria.autoencoder.preprocessing import CODINGS, open_images
 from calandria.autoencoder.reconstruction import examples, feature_columns, pairs
-from calandria.autoencoder.settings import AutoencoderSettings
+from calandria.autoencoder.settings import RULES, AutoencoderSettings
 from calandria.autoencoder.training import LOSS_COLUMNS
 from calandria.base.errors import InputFileError
 from calandria.base.provenance import provenance
 from calandria.base.records import read_table, write_json
+from calandria.base.stage import read_given
 from calandria.cli.program import program, run
 from workflow_scripts.autoencoder.options import add_mini_volumes, add_settings, table_and_volumes
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-loss-figure", required=True, help="PNG: mean squared error over epochs")
     options = parser.parse_args(arguments)
 
-    settings = AutoencoderSettings.from_slice(options.settings)
+    settings = read_given(options.settings, AutoencoderSettings, RULES, "evaluate_autoencoder").settings
     model = read_model(options.model)
     origins, volumes = table_and_volumes(options)
     model.check(origins)

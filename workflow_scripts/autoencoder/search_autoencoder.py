@@ -6,8 +6,9 @@ Mini-volumes are listed anew for each trial's window and stride.
 import sys
 from collections.abc import Sequence
 
-from calandria.autoencoder.settings import AutoencoderSettings, training_slice
+from calandria.autoencoder.settings import RULES, AutoencoderSettings, training_slice
 from calandria.autoencoder.splits import SPLITS
+from calandria.base.stage import read_given
 from calandria.cli.program import named_files, program, run
 from calandria.search.study import SearchDefinition
 from workflow_scripts.autoencoder.options import SPLIT_HELP, add_settings, add_volumes
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_search_options(parser)
     options = parser.parse_args(arguments)
 
-    settings = AutoencoderSettings.from_slice(options.settings)
+    settings = read_given(options.settings, AutoencoderSettings, RULES, "search_autoencoder").settings
     volumes = named_files(options.volumes)
     definition = SearchDefinition(
         name="autoencoder",

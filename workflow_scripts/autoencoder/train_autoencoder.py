@@ -11,13 +11,14 @@ from pathlib import Path
 
 from calandria.autoencoder.artefacts import write_model
 from calandria.autoencoder.preprocessing import mean_value, open_images
-from calandria.autoencoder.settings import AutoencoderSettings, training_slice
+from calandria.autoencoder.settings import RULES, AutoencoderSettings, training_slice
 from calandria.autoencoder.splits import SPLITS, split_mini_volumes
 from calandria.autoencoder.training import LOSS_COLUMNS, train
 from calandria.base.errors import InputFileError
 from calandria.base.processes import stop_signals
 from calandria.base.provenance import provenance
 from calandria.base.records import file_digest, read_json, write_table
+from calandria.base.stage import read_given
 from calandria.cli.processes import add_processes
 from calandria.cli.program import program, run
 from calandria.learning.process_group import Processes, joined
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train(options: argparse.Namespace, processes: Processes, stop: Callable[[], bool]) -> None:
-    settings = AutoencoderSettings.from_slice(options.settings)
+    settings = read_given(options.settings, AutoencoderSettings, RULES, "train_autoencoder").settings
     if options.best:
         settings = settings.with_parameters(_parameters(options.best))
     processes = processes.on(settings.training.device)

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from calandria.base.files import existing_file, write_text
+from calandria.base.stage import read_given
 from calandria.calendering.films import data_text, read_data
-from calandria.calendering.lammps import parameters, simulation
-from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.lammps import contact_law, simulation
+from calandria.calendering.settings import RULES, CalenderingSettings
 from calandria.cli.program import program, run
 
 DESCRIPTION = """Let the liquid surface sink to the film's thickness, take it away, and let the film relax (LAMMPS, one core).
@@ -18,17 +19,17 @@ Writes the film at rest as a LAMMPS data file (units micro: um, pg, us; atom sty
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the drying and write the film."""
     parser = program(DESCRIPTION, "calendering.dry_film")
-    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument("--settings", required=True, help="JSON file of what the rule reads: settings of the section calendering")
     parser.add_argument("--inserted", required=True, help="data file of calendering.insert_particles")
     parser.add_argument("--output", required=True, help="LAMMPS data file to write")
     options = parser.parse_args(arguments)
 
-    settings = CalenderingSettings.from_slice(options.settings)
+    settings = read_given(options.settings, CalenderingSettings, RULES, "dry_film").settings
     motion, thickness = settings.motion, settings.film.thickness_um
     text = existing_file(options.inserted, "data file").read_text(encoding="utf-8")
     top = max(thickness * settings.film.suspension_height, read_data(text, options.inserted).top_um) + 0.1
     sinking = math.ceil((top - thickness) / motion.drying_speed_um_us / motion.drying_timestep_us)
-    variables = parameters(settings) | {
+    variables = contact_law(settings.contact) | {
         "drying_timestep": motion.drying_timestep_us,
         "drying_speed": motion.drying_speed_um_us,
         "drying_damping": motion.drying_damping,

@@ -1,44 +1,48 @@
-"""Program: press a dried film with LAMMPS, leaving a restart at every compression degree."""
+"""Program: press a dried film with LAMMPS and keep restarts on the way."""
 
 import sys
 from collections.abc import Sequence
 
 from calandria.base.files import existing_file, replacing, write_text
 from calandria.base.records import canonical_json
+from calandria.base.stage import read_given
 from calandria.calendering.films import read_data
-from calandria.calendering.lammps import parameters, press_speed, simulation
-from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.lammps import press_speed, pressing, simulation
+from calandria.calendering.settings import RULES, CalenderingSettings
 from calandria.calendering.trajectories import TABLE_OF_TURNS, packed, tar_of
 from calandria.cli.program import program, run
 
-DESCRIPTION = """Press a dried film at constant speed to the largest of the compression degrees (LAMMPS, one core).
+DESCRIPTION = """Press a dried film at constant speed to the last of restart_degrees_percent (LAMMPS, one core).
 
-Writes the frames (units micro: um, us), the press table (um, us, kPa), and a tar file with a restart at every degree."""
+Writes the frames (units micro: um, us), the press table (um, us, kPa), and a tar file with a restart at the start and at
+each of these degrees."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the loading and write frames, press table and restarts."""
     parser = program(DESCRIPTION, "calendering.load_film")
-    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument("--settings", required=True, help="JSON file of what the rule reads: settings of the section calendering")
     parser.add_argument("--dried", required=True, help="data file of calendering.dry_film or perturb_film")
     parser.add_argument("--output-dumps", required=True, help="frames to write, *.lammpstrj.gz")
     parser.add_argument("--output-press", required=True, help="press table to write, CSV")
     parser.add_argument("--output-restarts", required=True, help="restarts to write, tar")
     options = parser.parse_args(arguments)
 
-    settings = CalenderingSettings.from_slice(options.settings)
+    settings = read_given(options.settings, CalenderingSettings, RULES, "load_film").settings
     text = existing_file(options.dried, "data file").read_text(encoding="utf-8")
     thickness = read_data(text, options.dried).top_um
-    turns = {str(degree): settings.turn_step(degree) for degree in settings.compression_degrees_percent}
-    last, speed = max(turns.values()), press_speed(settings, thickness)
+    steps = [settings.turn_step(degree) for degree in settings.restart_degrees_percent]
+    last, speed = steps[-1], press_speed(settings, thickness)
     start = thickness + settings.motion.press_gap_um
-    variables = parameters(settings) | {
+    variables = pressing(settings) | {
         "press_start": start,
         "speed": speed,
         "last_step": last,
-        "next_turn_formula": next_turn_formula(sorted(turns.values())),
+        "settling_steps": settings.motion.settling_steps,
+        "loading_damping": settings.motion.loading_damping,
+        "next_turn_formula": next_turn_formula(steps),
     }
-    facts = {"turn_steps": turns, "press_start_um": start, "speed_um_us": speed, "thickness_um": thickness}
+    facts = {"restart_steps": [0, *steps], "press_start_um": start, "speed_um_us": speed, "thickness_um": thickness}
     with simulation("load_film.lmp", variables, {"film.data": text}, "loading", last) as folder:
         frames = packed((folder / "frames.lammpstrj").read_bytes())
         members = {file.name: file.read_bytes() for file in folder.glob("turn.*.*")}

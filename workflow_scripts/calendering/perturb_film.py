@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from calandria.base.files import existing_file, write_text
 from calandria.base.seeds import generator
+from calandria.base.stage import read_given
 from calandria.calendering.films import data_text, perturbed, read_data
-from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.settings import RULES, CalenderingSettings
 from calandria.cli.program import program, run
 
 DESCRIPTION = """Move every coordinate of a dried film by at most motion.perturbation_um.
@@ -17,19 +18,20 @@ Particle paths are chaotic: what two such films have in common after pressing is
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the film, move its spheres, write the replicate."""
     parser = program(DESCRIPTION, "calendering.perturb_film")
-    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument(
+        "--settings", required=True, help="JSON file of what the rule reads: settings of the section calendering, and the seed"
+    )
     parser.add_argument("--dried", required=True, help="data file of calendering.dry_film")
-    parser.add_argument("--seed", required=True, type=int, help="seed of the shifts, 0 or above")
     parser.add_argument("--output", required=True, help="LAMMPS data file to write")
     options = parser.parse_args(arguments)
 
-    settings = CalenderingSettings.from_slice(options.settings)
+    given = read_given(options.settings, CalenderingSettings, RULES, "perturb_film")
     film = read_data(existing_file(options.dried, "data file").read_text(encoding="utf-8"), options.dried)
-    largest = settings.motion.perturbation_um
-    replicate = perturbed(film, largest, generator(options.seed, "calendering", "perturb"))
+    largest = given.settings.motion.perturbation_um
+    replicate = perturbed(film, largest, generator(given["seed"], "calendering", "perturb"))
     write_text(
         options.output,
-        data_text(replicate, "hybrid", f"replicate: coordinates moved by up to {largest:g} um, seed {options.seed}"),
+        data_text(replicate, "hybrid", f"replicate: coordinates moved by up to {largest:g} um, seed {given['seed']}"),
     )
 
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from calandria.base.errors import InputFileError
 from calandria.base.files import existing_file, replacing, write_text
+from calandria.base.stage import read_given
 from calandria.calendering.dumps import Frame, frames_of, open_dump
 from calandria.calendering.films import bond_commands, touching_pairs
-from calandria.calendering.lammps import parameters, simulation
-from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.lammps import pressing, set_springs, simulation
+from calandria.calendering.settings import RULES, CalenderingSettings
 from calandria.calendering.trajectories import joined_frames, joined_tables, packed, read_turns
 from calandria.cli.program import program, run
 
-DESCRIPTION = """Raise the press from the turning point of one compression degree until the run has its frames (LAMMPS, one core).
+DESCRIPTION = """Raise the press from the turning point of one compression degree until the run has its frames (LAMMPS, one core). Where the
+loading kept no restart at this degree, it is resumed from the restart below first.
 
 Writes the whole run: the loading frames up to the turn and those of the release (units micro: um, us), and its press table (um, us, kPa)."""
 
@@ -24,7 +25,11 @@ Writes the whole run: the loading frames up to the turn and those of the release
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the release and write the whole run."""
     parser = program(DESCRIPTION, "calendering.release_film")
-    parser.add_argument("--settings", required=True, help="JSON file of the section calendering")
+    parser.add_argument(
+        "--settings",
+        required=True,
+        help="JSON file of what the rule reads: settings of the section calendering, number of frames",
+    )
     parser.add_argument("--restarts", required=True, help="tar file of calendering.load_film")
     parser.add_argument("--loading-dumps", required=True, help="frames of calendering.load_film")
     parser.add_argument("--loading-press", required=True, help="press table of calendering.load_film")
@@ -35,29 +40,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-press", required=True, help="press table to write, CSV")
     options = parser.parse_args(arguments)
 
-    settings = CalenderingSettings.from_slice(options.settings)
-    degree = options.compression_degree_percent
+    given = read_given(options.settings, CalenderingSettings, RULES, "release_film")
+    settings, degree = given.settings, options.compression_degree_percent
     facts, members = read_turns(existing_file(options.restarts, "restarts").read_bytes(), options.restarts)
-    turn = facts["turn_steps"].get(str(degree))
-    if turn is None:
-        raise InputFileError(
-            f"{options.restarts!r} has no restart at {degree} %, only at {', '.join(facts['turn_steps'])} %",
-            hint="add the degree to compression_degrees_percent and run load_film again",
-        )
-    last = (settings.frames(degree) - 1) * settings.steps_per_frame
-    variables = parameters(settings) | {
-        "press_start": facts["press_start_um"],
-        "speed": facts["speed_um_us"],
-        "turn_step": turn,
+    turn = settings.turn_step(degree)
+    last = (given["frames"] - 1) * settings.steps_per_frame
+    variables = pressing(settings) | {"press_start": facts["press_start_um"], "speed": facts["speed_um_us"], "turn_step": turn}
+    with open_dump(Path(options.loading_dumps)) as stream:
+        frames = stream.read()
+    table = existing_file(options.loading_press, "press table").read_text(encoding="utf-8")
+    restart = max(step for step in facts["restart_steps"] if step <= turn)
+    if restart == turn:
+        state, snapshot = members[f"turn.{turn}.restart"], members[f"turn.{turn}.lammpstrj"]
+    else:
+        resumed = variables | {"loading_damping": settings.motion.loading_damping}
+        files = {"resumed.restart": members[f"turn.{restart}.restart"]}
+        with simulation("continue_loading.lmp", resumed, files, f"loading to {degree} %", turn) as folder:
+            frames = joined_frames(frames, (folder / "frames.lammpstrj").read_bytes(), restart)
+            table = joined_tables(table, (folder / "press.csv").read_text(), restart)
+            state, snapshot = (folder / "turn.restart").read_bytes(), (folder / "turn.lammpstrj").read_bytes()
+    variables |= set_springs(settings.contact) | {
+        "release_damping": settings.motion.release_damping,
+        "release_speed": settings.motion.release_speed,
         "last_step": last,
     }
-    bonds = _bonds(next(frames_of(io.BytesIO(members[f"turn.{turn}.lammpstrj"]), f"snapshot at {degree} %")))
-    files = {"turn.restart": members[f"turn.{turn}.restart"], "bonds.lmp": bonds}
-    with open_dump(Path(options.loading_dumps)) as stream:
-        loading = stream.read()
-    table = existing_file(options.loading_press, "press table").read_text(encoding="utf-8")
+    bonds = _bonds(next(frames_of(io.BytesIO(snapshot), f"snapshot at {degree} %")))
+    files = {"turn.restart": state, "bonds.lmp": bonds}
     with simulation("release_film.lmp", variables, files, f"release from {degree} %", last) as folder:
-        frames = joined_frames(loading, (folder / "frames.lammpstrj").read_bytes(), turn)
+        frames = joined_frames(frames, (folder / "frames.lammpstrj").read_bytes(), turn)
         table = joined_tables(table, (folder / "press.csv").read_text(), turn)
     with replacing(options.output_dumps) as unfinished:
         unfinished.write_bytes(packed(frames))

@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 
 from calandria.base.provenance import provenance
+from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, write_labelled
 from calandria.calendering.particles import read_run_file
-from calandria.calendering.settings import CalenderingSettings
+from calandria.calendering.settings import RULES, CalenderingSettings
 from calandria.calendering.voxels import choose_grid, paint_frames
 from calandria.cli.program import program, run
 
@@ -31,12 +32,13 @@ FACTS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the run, paint its frames, write the series."""
     parser = program(DESCRIPTION, "calendering.voxelize_frames")
-    parser.add_argument("--settings", required=True, help="JSON file of the section calendering; voxel edge in um")
+    parser.add_argument("--settings", required=True, help="JSON file of what the rule reads: voxels of the section calendering")
     parser.add_argument("--particles", required=True, help="HDF5 file of calendering.read_dumps")
     parser.add_argument("--output", required=True, help="labelled series to write, *.zarr.zip")
     options = parser.parse_args(arguments)
 
-    settings = CalenderingSettings.from_slice(options.settings).voxels
+    given = read_given(options.settings, CalenderingSettings, RULES, "voxelize_frames")
+    settings = given.settings.voxels
     dem = read_run_file(options.particles)
     grid = choose_grid(dem.particles, dem.thickness_um, settings)
     labels, measured = paint_frames(dem.particles, dem.thickness_um, grid)
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **{name: dem.attributes[name] for name in ("replicate_of",) if name in dem.attributes},
         "box_misfit": grid.misfit,
         "particles_provenance": dem.attributes["provenance"],
-        "provenance": provenance("calendering", settings=settings.model_dump(), inputs={"particles": options.particles}),
+        "provenance": provenance(given, inputs={"particles": options.particles}),
     }
     periodic = (False, dem.particles.periodic[1], dem.particles.periodic[0])
     write_labelled(options.output, Labelled(labels, grid.edge_um, periodic, dem.attributes["source"], columns, attributes))

@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 
 from calandria.base.files import replacing
 from calandria.base.records import read_table
+from calandria.base.stage import read_given
 from calandria.base.volumes import open_labelled
 from calandria.cli.program import named_files, program, run
 from calandria.report.figures import against_degree, loss_curves, phase_volumes, r2_per_frame, slices
 from calandria.report.tables import pair_columns, quantity_of
-from calandria.study.report_settings import ReportSettings
+from calandria.study.reporting import RULES, ReportSettings
 from calandria.surrogate.settings import VALUE_NAME
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for figure in ("losses", "r2", "r2-film", "phases", "degrees", "slices"):
         parser.add_argument(f"--output-{figure}", required=True, help="PNG")
     options = parser.parse_args(arguments)
-    dpi = ReportSettings.from_slice(options.settings).figure_dpi
+    dpi = read_given(options.settings, ReportSettings, RULES, "draw_surrogate").settings.figure_dpi
     metrics = [row for path in options.metrics for row in read_table(path)]
 
     columns = {}

@@ -13,6 +13,7 @@ from calandria.base.errors import SettingsError
 from calandria.base.files import write_text
 from calandria.base.phases import NAMES
 from calandria.base.records import read_json, read_table, read_table_record, record_path, write_table
+from calandria.base.stage import read_given
 from calandria.base.volumes import open_labelled
 from calandria.cli.program import named_files, program, run
 from calandria.report.tables import (
@@ -31,7 +32,7 @@ from calandria.report.tables import (
     search_entries,
     surrogate_entries,
 )
-from calandria.study.report_settings import ReportSettings
+from calandria.study.reporting import RULES, ReportSettings
 from calandria.tomography.notation import parse_labels
 
 
@@ -40,7 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = program(__doc__ or "", "tabulate_results")
     parser.fromfile_prefix_chars = "@"
     parser.add_argument("--settings", required=True, help="JSON slice of the report section of the settings")
-    parser.add_argument("--title", required=True, help="title of the study")
     for option, what in (
         ("phases", "SAMPLE=FILE: records of measure_phases"),
         ("published-samples", "SAMPLE=ROW: the row of the published table that a sample is, e.g. cathode='1 CAL'"),
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-csv", required=True, help="table as CSV; all digits")
     parser.add_argument("--output-markdown", required=True, help="table as Markdown; significant digits of the settings")
     options = parser.parse_args(arguments)
-    settings = ReportSettings.from_slice(options.settings)
+    given = read_given(options.settings, ReportSettings, RULES, "tabulate_results")
+    settings = given.settings
     cathodes = {f"{row['sample']} {row['state']}": row for row in read_table(f"{options.published}/cathodes_nmc532.csv")}
     known = {name: cathodes.get(str(row)) for name, row in named_files(options.published_samples).items()}
     phases = {name: read_json(path) for name, path in named_files(options.phases).items()}
@@ -78,9 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     transport, series = named_files(options.transport), named_files(options.series)
     for name, path in named_files(options.frames).items():
         film, degree = name.split(",")
-        records = read_table_record(path), read_table_record(transport[name])
-        tables = read_table(path), read_table(transport[name])
-        entries += film_entries(film, degree, *tables, records, series_facts(series[name]))
+        solved = [found for key, found in transport.items() if key.startswith(f"{name},")]
+        records = read_table_record(path), read_table_record(solved[0])
+        rows = [row for table in solved for row in read_table(table)]
+        entries += film_entries(film, degree, read_table(path), rows, records, series_facts(series[name]))
     if options.metrics:
         scores, split = read_table(f"{options.published}/calendering_scores.csv"), read_json(_needed(options.split))
         for path in named_files(options.metrics).values():
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     entries.sort(key=lambda entry: entry.section)  # stable: keeps the order within a section
     write_table(options.output_csv, [entry.row() for entry in entries], COLUMNS)
-    write_text(options.output_markdown, markdown(entries, options.title, settings.significant_digits))
+    write_text(options.output_markdown, markdown(entries, given["title"], settings.significant_digits))
 
 
 def volume_facts(path: str) -> Mapping[str, Any]:

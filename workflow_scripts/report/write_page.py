@@ -8,10 +8,11 @@ from pathlib import Path
 from calandria.base.files import existing_file, write_text
 from calandria.base.provenance import software_versions
 from calandria.base.records import read_table
+from calandria.base.stage import read_given
 from calandria.cli.program import named_files, program, run
 from calandria.report.page import Grid, Picture, parsed, pivot, render, unit_shown
 from calandria.report.tables import BY_LABEL, LOSSES, shown
-from calandria.study.report_settings import ReportSettings
+from calandria.study.reporting import RULES, ReportSettings
 
 Rows = Sequence[dict[str, str]]
 
@@ -43,7 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, write the page."""
     parser = program(__doc__ or "", "write_page")
     parser.add_argument("--settings", required=True, help="JSON slice of the report section of the settings")
-    parser.add_argument("--title", required=True, help="title of the study")
     parser.add_argument("--table", required=True, help="long table of tabulate_results")
     parser.add_argument(
         "--figures",
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--output", required=True, help="HTML file")
     options = parser.parse_args(arguments)
-    digits = ReportSettings.from_slice(options.settings).significant_digits
+    given = read_given(options.settings, ReportSettings, RULES, "write_page")
+    digits = given.settings.significant_digits
     sections: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in read_table(options.table):
         sections[row["section"]].append(row)
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, rows in sections.items()
     }
     context = {
-        "title": options.title,
+        "title": given["title"],
         "subtitle": f"{sum(map(len, sections.values()))} numbers from {len(parts)} stages, each with how it was made",
         "parts": parts,
         "numbers": numbers,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from calandria.base.errors import ContractError, InputFileError
 from calandria.base.progress import progress
 from calandria.base.provenance import provenance
 from calandria.base.records import number, read_json, read_table, write_recorded_table
+from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, read_labelled
 from calandria.cli.program import program, run
 from calandria.surrogate.metrics import frame_row, is_release, spring_back
 from calandria.surrogate.rollout import MODES, voxel_thickness
-from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.settings import RULES, SurrogateSettings
 from calandria.surrogate.splits import run_is_leaking
 
 DESCRIPTION = """Compare predicted series with the true one: a row per predictor, mode and predicted frame.
@@ -39,19 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--prediction", required=True, nargs="+", metavar="PREDICTOR:MODE=FILE", help="predicted series; MODE one_step or rollout"
     )
     parser.add_argument("--split", help="JSON record of split_films; it tells whether the run leaks")
-    parser.add_argument("--transport", help="CSV of transport.solve_series with the series `true` and PREDICTOR:MODE")
+    parser.add_argument(
+        "--transport", nargs="+", default=[], help="CSVs of transport.solve_series with the series `true` and PREDICTOR:MODE"
+    )
     parser.add_argument("--interfaces", help="CSV of transport.measure_frames with the same series")
     parser.add_argument("--output", required=True, help="CSV to write; its record goes beside it (.json)")
     options = parser.parse_args(arguments)
 
-    settings = SurrogateSettings.from_slice(options.settings)
+    settings = read_given(options.settings, SurrogateSettings, RULES, "evaluate_predictions").settings
     true = read_labelled(options.frames)
     leaking = None
     if options.split:
         leaking = run_is_leaking(
             read_json(options.split), true.attributes.get("film"), true.attributes.get("compression_degree_percent", 0)
         )
-    transport = transport_table(read_table(options.transport)) if options.transport else {}
+    transport = transport_table([row for path in options.transport for row in read_table(path)])
     contacts = contact_table(read_table(options.interfaces)) if options.interfaces else {}
     rows: list[dict[str, Any]] = []
     for word in progress(options.prediction, "comparing", unit="series"):
@@ -67,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     leading = ("film", "compression_degree_percent", "leaking", "predictor", "mode", "frame", "is_release")
     columns = dict.fromkeys([*leading, *(column for row in rows for column in row)])
     inputs = {name: path for name, _, _, path in map(_parse, options.prediction)}
-    inputs |= {key: path for key in ("frames", "split", "transport", "interfaces") if (path := getattr(options, key))}
+    inputs |= {key: path for key in ("frames", "split", "interfaces") if (path := getattr(options, key))}
+    inputs |= {f"transport_{Path(path).stem}": path for path in options.transport}
     made = provenance("surrogate", settings=settings.model_dump(mode="json"), inputs=inputs)
     write_recorded_table(options.output, rows, list(columns), made)
 

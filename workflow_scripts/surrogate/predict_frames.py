@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from calandria.base.errors import ContractError, InputFileError, SettingsError, nearest_name
 from calandria.base.provenance import provenance
+from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, read_labelled, write_labelled
 from calandria.calendering.particles import read_run_file
 from calandria.cli.program import program, run
 from calandria.learning.training import select_device
 from calandria.surrogate.models import grid_remedy
 from calandria.surrogate.rollout import MODES, predict_by_baseline, predict_by_model, predict_by_replicate, predicted_series
-from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.settings import RULES, SurrogateSettings
 from calandria.surrogate.training import edges_alike, load_model
 
 DESCRIPTION = """Predict the frames of a series, one step from true frames and as a free rollout from the first lag_window ones.
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-rollout", help="series to write, predicted from own frames")
     options = parser.parse_args(arguments)
 
-    settings = SurrogateSettings.from_slice(options.settings)
+    settings = read_given(options.settings, SurrogateSettings, RULES, "predict_frames").settings
     if options.predictor not in PREDICTORS:
         raise SettingsError(f"predictor {options.predictor!r} is unknown", hint=nearest_name(options.predictor, PREDICTORS))
     outputs = {"one_step": options.output_one_step, "rollout": options.output_rollout}

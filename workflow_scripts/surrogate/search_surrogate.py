@@ -4,9 +4,10 @@ import sys
 from collections.abc import Sequence
 
 from calandria.base.errors import SettingsError
+from calandria.base.stage import read_given
 from calandria.cli.program import program, run
 from calandria.search.study import SearchDefinition
-from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.settings import RULES, SurrogateSettings
 from calandria.surrogate.trial import VALUE_NAME
 from workflow_scripts.search.options import add_search_options, run_as_asked
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_search_options(parser)
     options = parser.parse_args(arguments)
 
-    settings = SurrogateSettings.from_slice(options.settings)
+    settings = read_given(options.settings, SurrogateSettings, RULES, "search_surrogate").settings
     if settings.search.architecture is None:
         raise SettingsError(
             "surrogate.search.architecture is null: no network is searched", hint="name press_unet or paper there"

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from calandria.base.provenance import provenance
 from calandria.base.records import write_json
+from calandria.base.stage import read_given
 from calandria.cli.program import program, run
-from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.settings import RULES, SurrogateSettings
 from calandria.surrogate.splits import split_runs
 from calandria.surrogate.windows import describe_runs
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", required=True, help="JSON record to write")
     options = parser.parse_args(arguments)
 
-    settings = SurrogateSettings.from_slice(options.settings)
+    settings = read_given(options.settings, SurrogateSettings, RULES, "split_films").settings
     split = split_runs(describe_runs(options.frames), settings.split, settings.lag_window, settings.seed)
     made = {"split": settings.split.model_dump(), "lag_window": settings.lag_window}
     inputs = {f"frames_{number}": path for number, path in enumerate(options.frames)}

@@ -9,11 +9,12 @@ from calandria.base.errors import SettingsError, nearest_name
 from calandria.base.processes import stop_signals
 from calandria.base.provenance import provenance
 from calandria.base.records import read_json, write_table
+from calandria.base.stage import read_given
 from calandria.cli.processes import add_processes
 from calandria.cli.program import program, run
 from calandria.learning.process_group import Processes, joined
 from calandria.learning.training import save_checkpoint
-from calandria.surrogate.settings import SurrogateSettings
+from calandria.surrogate.settings import RULES, SurrogateSettings
 from calandria.surrogate.splits import part_places
 from calandria.surrogate.training import LOSS_COLUMNS, model_record, train
 from calandria.surrogate.trial import with_parameters
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train(options: argparse.Namespace, processes: Processes, stop: Callable[[], bool]) -> None:
-    settings = SurrogateSettings.from_slice(options.settings)
+    settings = read_given(options.settings, SurrogateSettings, RULES, "train_surrogate").settings
     if options.architecture not in ("press_unet", "paper"):
         raise SettingsError(
             f"architecture {options.architecture!r} is unknown", hint=nearest_name(options.architecture, ["press_unet", "paper"])

@@ -12,17 +12,21 @@ import numpy as np
 from calandria.base.errors import ContractError
 from calandria.base.provenance import provenance
 from calandria.base.records import write_json
+from calandria.base.stage import read_given
 from calandria.base.volumes import read_labelled
 from calandria.cli.program import program, run
 from calandria.tomography.measurements import measure
+from calandria.tomography.settings import RULES, TomographySettings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, measure one volume."""
     parser = program(__doc__ or "", "measure_phases")
+    parser.add_argument("--settings", required=True, help="JSON file of what the rule reads")
     parser.add_argument("--volume", required=True, help="labelled volume (.zarr.zip)")
     parser.add_argument("--output", required=True, help="record (JSON); lengths in um, fractions of 1")
     options = parser.parse_args(arguments)
+    given = read_given(options.settings, TomographySettings, RULES, "measure_phases")
     volume = read_labelled(options.volume)
     if volume.labels.ndim != 3:
         raise ContractError(
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "voxel_edge_um": volume.voxel_edge_um,
             "labels_sha256": hashlib.sha256(np.ascontiguousarray(volume.labels).data).hexdigest(),
             **measure(volume.labels, volume.voxel_edge_um).record(),
-            "provenance": provenance("tomography", inputs={"volume": options.volume}),
+            "provenance": provenance(given, inputs={"volume": options.volume}),
         },
     )
 

@@ -13,10 +13,12 @@ import numpy as np
 
 from calandria.base.phases import PHASES
 from calandria.base.records import write_recorded_table
+from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, volume_fractions
 from calandria.cli.program import named_files, program, run
 from calandria.transport.interfaces import INTERFACES, count_interfaces
 from calandria.transport.series import read_all_series, table_record
+from calandria.transport.settings import RULES, TransportSettings
 
 COLUMNS = (
     "series",
@@ -48,14 +50,16 @@ def frame_rows(name: str, series: Labelled) -> Iterator[Mapping[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, measure all frames."""
     parser = program(__doc__ or "", "measure_frames")
+    parser.add_argument("--settings", required=True, help="JSON file of what the rule reads")
     parser.add_argument(
         "--series", nargs="+", required=True, metavar="NAME=FILE", help="series (.zarr.zip) and their names in the table"
     )
     parser.add_argument("--output", required=True, help="table (CSV), one row per frame; its record goes beside it (.json)")
     options = parser.parse_args(arguments)
+    given = read_given(options.settings, TransportSettings, RULES, "measure_frames")
     files = named_files(options.series)
     rows = [row for name, series in read_all_series(files) for row in frame_rows(name, series)]
-    write_recorded_table(options.output, rows, COLUMNS, table_record(files))
+    write_recorded_table(options.output, rows, COLUMNS, table_record(files, given))
 
 
 if __name__ == "__main__":

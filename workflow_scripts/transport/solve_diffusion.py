@@ -8,37 +8,33 @@ Under mpiexec the volume is cut into slabs along z, and each rank reads its own:
 import sys
 from collections.abc import Sequence
 
-from calandria.base.errors import ContractError, SettingsError, nearest_name
+from calandria.base.errors import ContractError
 from calandria.base.provenance import provenance
 from calandria.base.records import write_json
+from calandria.base.stage import read_given
 from calandria.base.volumes import open_labelled
 from calandria.cli.program import program, run
 from calandria.transport.lazy import SlicedVolume, electrode_slices
 from calandria.transport.ranks import world
-from calandria.transport.settings import TransportSettings
+from calandria.transport.settings import RULES, TransportSettings, diffusivities_by_code, sides_of_file
 from calandria.transport.solver import AXIS_NAMES, tortuosity
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, solve one volume."""
     parser = program(__doc__ or "", "solve_diffusion")
-    parser.add_argument("--settings", required=True, help="settings of the transport stage (JSON)")
     parser.add_argument(
-        "--part", choices=("tomography", "series"), required=True, help="which part of the settings holds case and sides"
+        "--settings", required=True, help="JSON file of what the rule reads: the solver's settings, diffusivities by phase, sides"
     )
     parser.add_argument("--volume", required=True, help="labelled volume (.zarr.zip)")
-    parser.add_argument("--case", required=True, help="name of a case in the settings: which phases conduct, and how well")
+    parser.add_argument("--case", required=True, help="name of the case, for the record")
     parser.add_argument("--axis", choices=AXIS_NAMES, required=True, help="direction of transport")
     parser.add_argument("--output", required=True, help="record (JSON)")
     parser.add_argument("--ranks", type=int, default=None, help="number of MPI ranks that the launcher promised; checked")
     options = parser.parse_args(arguments)
     communicator = world(options.ranks)
-    settings = TransportSettings.from_slice(options.settings)
-    part = getattr(settings, options.part)
-    if options.case not in part.cases:
-        raise SettingsError(
-            f"case {options.case!r} is not in transport.{options.part}.cases", hint=nearest_name(options.case, part.cases)
-        )
+    given = read_given(options.settings, TransportSettings, RULES, "solve_diffusion")
+    settings = given.settings
     with open_labelled(options.volume) as (array, facts):
         if array.ndim != 3:
             raise ContractError(
@@ -47,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         volume = SlicedVolume(array, electrode_slices(array, communicator))
         result = tortuosity(
             volume,
-            part.diffusivities(options.case),
+            diffusivities_by_code(given["diffusivities"]),
             axis=options.axis,
-            sides=part.sides_of(facts.periodic),
+            sides=sides_of_file(given.get("sides", {}), facts.periodic),
             tolerance=settings.tolerance,
             max_iterations=settings.max_iterations,
             communicator=communicator,
@@ -70,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "bulk_diffusivity_m2_s": settings.bulk_diffusivity_m2_s,
             "voxel_edge_um": facts.voxel_edge_um,
             "length_um": result.shape[AXIS_NAMES.index(options.axis)] * facts.voxel_edge_um,
-            "provenance": provenance("transport", settings=settings.model_dump(mode="json"), inputs={"volume": options.volume}),
+            "provenance": provenance(given, inputs={"volume": options.volume}),
         },
     )
 

@@ -45,7 +45,8 @@ def test_provenance_says_how_a_number_was_made(tmp_path):
     (tmp_path / "labels").write_text("abc")
     settings = {"b": 1, "a": 0.5}
     record = provenance("transport", settings=settings, inputs={"volume": tmp_path / "labels"}, seed=3)
-    assert record["stage"] == "transport" and record["stage_version"] == stage_version("transport") >= 1
+    assert record["stage"] == "transport" and record["version"] == stage_version("transport") >= 1
+    assert record["rule"] is None and record["settings"] == settings
     assert record["settings_sha256"] == content_digest({"a": 0.5, "b": 1})
     assert record["inputs_sha256"] == {"volume": hashlib.sha256(b"abc").hexdigest()}
     assert record["seed"] == 3

@@ -24,19 +24,19 @@ from workflow_scripts.calendering import (
     voxelize_frames,
 )
 
+FRAMES = {10: 8, 15: 11, 21: 15, 25: 18}
 TINY = {
     "film": {"width_um": 10.2, "thickness_um": 10.0, "am_diameters": {"maximum_um": 6.0}},
     "motion": {"relaxation_steps": 300, "settling_steps": 200},
     "steps_per_frame": 200,
-    "compression_degrees_percent": [10, 21],
-    "frames_by_degree": {10: 8, 20: 14},
+    "restart_degrees_percent": [10, 21],
     "voxels": {"voxel_edge_um": 0.6},
 }
 
 
-def slice_of(folder: Path, content: dict) -> str:
-    (folder / "settings.json").write_text(json.dumps(content))
-    return str(folder / "settings.json")
+def slice_of(folder: Path, content: dict, name: str = "settings.json", **given: object) -> str:
+    (folder / name).write_text(json.dumps({"settings": content, **given}))
+    return str(folder / name)
 
 
 def arguments(program: str, settings: str, folder: Path) -> list[str]:
@@ -92,7 +92,8 @@ def test_lowest_point_and_relation_go_with_the_series(tmp_path):
     settings = slice_of(tmp_path, {"voxels": {"voxel_edge_um": 0.25}})
     table = (tmp_path / "press.csv").read_text().replace("2500,", "2250,112.5,7.75\n2500,")
     (tmp_path / "press.csv").write_text(table)
-    read_dumps.main([*arguments("read_dumps", settings, tmp_path), "--replicate-of", "two"])
+    replicate = slice_of(tmp_path, {}, "replicate.json", replicate_of="two")
+    read_dumps.main(arguments("read_dumps", replicate, tmp_path))
     voxelize_frames.main(arguments("voxelize_frames", settings, tmp_path))
     for facts in (read_run_file(tmp_path / "particles.h5").attributes, read_labelled(tmp_path / "frames.zarr.zip").attributes):
         assert facts["replicate_of"] == "two" and facts["press_is_estimated"] is False
@@ -100,7 +101,7 @@ def test_lowest_point_and_relation_go_with_the_series(tmp_path):
         assert facts["deepest_compression_degree"] == pytest.approx(0.225, abs=1e-3)
         assert facts["deepest_compression_degree_source"] == "press table"
     with pytest.raises(SettingsError, match="replicate itself"):
-        read_dumps.main([*arguments("read_dumps", settings, tmp_path), "--replicate-of", "one"])
+        read_dumps.main(arguments("read_dumps", slice_of(tmp_path, {}, "itself.json", replicate_of="one"), tmp_path))
 
 
 def test_estimated_press_is_told(tmp_path):
@@ -199,13 +200,13 @@ def test_kill_at_any_moment_leaves_no_half_written_output(made, program, read):
 def pressed(tmp_path_factory):
     """Return the folder of a tiny film that LAMMPS made, and its settings."""
     folder = tmp_path_factory.mktemp("film")
-    settings = slice_of(folder, TINY)
+    settings = slice_of(folder, TINY, seed=5)
     common = ["--settings", settings]
-    insert_particles.main([*common, "--seed", "5", "--output", f"{folder}/inserted.data"])
+    insert_particles.main([*common, "--output", f"{folder}/inserted.data"])
     dry_film.main([*common, "--inserted", f"{folder}/inserted.data", "--output", f"{folder}/dried.data"])
     load(folder, settings, folder / "dried.data", folder)
     for degree in (10, 21):
-        release(folder, settings, degree, folder)
+        release(folder, degree, folder)
     return folder, settings
 
 
@@ -221,7 +222,7 @@ def load(folder, settings, dried, output):
     load_film.main(["--settings", settings, "--dried", str(dried), *map(str, named)])
 
 
-def release(folder, settings, degree, output):
+def release(folder, degree, output):
     named = [
         "--restarts",
         folder / "restarts.tar",
@@ -238,6 +239,7 @@ def release(folder, settings, degree, output):
         "--output-press",
         output / f"{degree}.csv",
     ]
+    settings = slice_of(output, TINY, f"release_{degree}.json", frames=FRAMES[degree])
     release_film.main(["--settings", settings, *map(str, named)])
 
 
@@ -277,7 +279,7 @@ def test_lammps_gives_the_same_bytes_again(pressed, tmp_path):
     load(folder, settings, folder / "dried.data", tmp_path)
     for name in ("loading.gz", "loading.csv", "restarts.tar"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
-    release(folder, settings, 21, tmp_path)
+    release(folder, 21, tmp_path)
     for name in ("21.gz", "21.csv"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -285,9 +287,8 @@ def test_lammps_gives_the_same_bytes_again(pressed, tmp_path):
 @pytest.mark.slow
 def test_replicate_parts_from_its_film_but_keeps_the_statistics(pressed, tmp_path):
     folder, settings = pressed
-    perturb_film.main(
-        ["--settings", settings, "--dried", f"{folder}/dried.data", "--seed", "1", "--output", f"{tmp_path}/dried.data"]
-    )
+    moving = slice_of(tmp_path, TINY, seed=1)
+    perturb_film.main(["--settings", moving, "--dried", f"{folder}/dried.data", "--output", f"{tmp_path}/dried.data"])
     film, moved = (read_data((where / "dried.data").read_text(), "film") for where in (folder, tmp_path))
     assert 0 < np.abs(film.position - moved.position)[:, 2].max() <= 1.001e-6
     load(folder, settings, tmp_path / "dried.data", tmp_path)
@@ -295,7 +296,23 @@ def test_replicate_parts_from_its_film_but_keeps_the_statistics(pressed, tmp_pat
     assert np.allclose(read_press_csv(tmp_path / "loading.csv")[:, 2], read_press_csv(folder / "loading.csv")[:, 2], atol=1e-4)
 
 
-def test_degree_without_restart_is_refused(pressed, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("degree", [15, 25])
+def test_a_degree_without_a_restart_resumes_the_loading_from_the_restart_below(pressed, tmp_path, degree):
     folder, settings = pressed
-    with pytest.raises(InputFileError, match="no restart at 15 %, only at 10, 21 %"):
-        release(folder, settings, 15, tmp_path)
+    release(folder, degree, tmp_path)
+    named = ["--dumps", f"{tmp_path}/{degree}.gz", "--press", f"{tmp_path}/{degree}.csv", "--film", "tiny"]
+    output = tmp_path / "run.h5"
+    read_dumps.main(["--settings", settings, *named, "--compression-degree-percent", str(degree), "--output", str(output)])
+    run = read_run_file(output)
+    assert run.time_us.size == FRAMES[degree] and np.allclose(np.diff(run.time_us), 10)
+    table, loading = read_press_csv(tmp_path / f"{degree}.csv"), read_press_csv(folder / "loading.csv")
+    assert np.array_equal(np.diff(table[:, 0]), np.full(len(table) - 1, table[1, 0] - table[0, 0]))
+    thickness = read_data((folder / "dried.data").read_text(), "film").top_um
+    assert 1 - table[:, 2].min() / thickness == pytest.approx(degree / 100, abs=0.01)
+    restart = 1000 if degree == 15 else 2100
+    same = table[:, 0] <= restart
+    assert np.array_equal(table[same], loading[: same.sum()]) and same.sum() > 10
+    common = min(len(table), len(loading), int(degree * 0.5 * 200 / (table[1, 0] - table[0, 0])))
+    assert np.allclose(table[:common, 2], loading[:common, 2], atol=1e-9), "the press moves on as it would have"
+    assert np.allclose(table[:common, 5], loading[:common, 5], atol=0.05), "and so does the film's top"

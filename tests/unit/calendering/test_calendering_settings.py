@@ -68,12 +68,11 @@ def runs(tmp_path, *rows):
 
 def test_rows_of_the_runs_sheet_override_the_section(tmp_path):
     settings = runs(tmp_path, "mine\t30\truns/*.gz\t1:am, 2:cbd\t1:2.5,2:0.5\t1e6\t12", "mine\t40\truns/b\t\t\t\t")
-    rules = settings.dumps_of("mine", 30)
-    assert rules == DumpSettings(
+    first, second = settings.run_rows()
+    assert DumpSettings(**first.overrides()) == DumpSettings(
         phase_of_type={1: "am", 2: "cbd"}, radius_of_type_um={1: 2.5, 2: 0.5}, length_unit_um=1e6, expected_frames=12
     )
-    assert settings.dumps_of("mine", 40) == settings.dumps == settings.dumps_of("other", 30)
-    assert settings.run_rows()[0].press is None
+    assert second.overrides() == {} and first.press is None
     for bad, told in (
         (("mine\t30\ta\t\t\t\t", "mine\t30\tb\t\t\t\t"), "mine at 30 %"),
         (("mine\t30\ta\t1=am\t\t\t",), "1:cbd,2:am"),

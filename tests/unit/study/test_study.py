@@ -1,11 +1,15 @@
 import json
+import os
 import re
 
 import pytest
 
-from calandria.base.errors import SettingsError
-from calandria.study.study import STAGES, read_study, schema_text
-from workflow_scripts.study.write_settings import main as write_settings
+from calandria.base.errors import InputFileError, SettingsError
+from calandria.base.inputs import write_inputs
+from calandria.base.records import file_digest
+from calandria.base.stage import read_given, write_contents
+from calandria.study.stages import RULES, STAGES
+from calandria.study.study import read_study, schema_text
 
 FILMS = "film\tseed\treplicate_of\nf1\t1\t\nf2\t2\t\nf3\t3\t\nf3_again\t4\tf3\n"
 RUNS = "film\tcompression_degree_percent\tdumps\tpress\tlength_unit_um\nmine\t30\tdumps/*.dump\tpress.csv\t1e6\nmine\t20\tdumps\t\t\n"
@@ -173,28 +177,41 @@ def test_the_stride_window_is_resolved(study):
     assert found.mini_volume_sets == [("c", 4, 4), ("c", 8, 4), ("c", 8, 8)], "a set is made once, however often it is said"
 
 
-def test_dumps_of_a_run_are_a_pattern_or_a_folder_and_nothing_beside_them(study, tmp_path):
-    found = study(films=None, runs=RUNS, surrogate={"split": {"test_films": []}})
-    assert found.dumps("mine", 30) == found.dumps("mine", 20) == found.press("mine", 30) == []
-    (tmp_path / "dumps/folder").mkdir(parents=True)
-    for name in ("d10.dump", "d9.dump"):
-        (tmp_path / "dumps" / name).write_text("ITEM: TIMESTEP\n0\n")
-    (tmp_path / "dumps/press.csv").write_text("step,z_press\n0,1\n")
-    (tmp_path / "dumps/log.lammps").write_text("LAMMPS\n")
-    assert found.dumps("mine", 30) == found.dumps("mine", 20) == ["dumps/d10.dump", "dumps/d9.dump"]
-    (tmp_path / "press.csv").touch()
-    assert found.press("mine", 30) == ["press.csv"] and found.press("mine", 20) == []
+def token(read):
+    return read(films=None, runs=RUNS, surrogate={"split": {"test_films": []}}).inputs_of_run("mine", 30)
 
 
-def test_the_slices_of_a_folder_are_known_one_by_one(study, tmp_path):
-    found = study(samples=SAMPLES.replace("one.tif", "slices"))
-    assert found.source("one") == []
+def test_the_token_of_a_run_changes_with_the_content_of_its_files_and_not_with_their_times(study, tmp_path):
+    absent = token(study)
+    (tmp_path / "dumps").mkdir()
+    dump, press = tmp_path / "dumps/d1.dump", tmp_path / "press.csv"
+    dump.write_text("ITEM: TIMESTEP\n0\n")
+    press.write_text("step,z_press\n0,1\n")
+    first = token(study)
+    assert first != absent and token(study) == first
+    folder = tmp_path / "results/test/calendering/mine/cd30"
+    files = {"dumps_0": "dumps/d1.dump", "press": "press.csv"}
+    write_inputs(folder / "inputs.json", first, files, {role: file_digest(path) for role, path in files.items()})
+    os.utime(dump, ns=(1, 1))
+    assert token(study) == first, "another time, the same content"
+    before = dump.stat()
+    dump.write_text("ITEM: TIMESTEP\n5\n")
+    os.utime(dump, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
+    changed = token(study)
+    assert changed != first, "an older file of the same size and another content"
+    write_inputs(folder / "inputs.json", changed, files, {role: file_digest(path) for role, path in files.items()})
+    assert token(study) == changed
+    (tmp_path / "dumps/d2.dump").write_text("ITEM: TIMESTEP\n9\n")
+    assert token(study) != changed, "one file more"
+
+
+def test_the_token_of_a_sample_is_that_of_its_image(study, tmp_path):
     (tmp_path / "slices").mkdir()
-    for name in ("s1.tif", "s2.tif", ".hidden"):
-        (tmp_path / "slices" / name).touch()
-    assert found.source("one") == ["slices/s1.tif", "slices/s2.tif"]
-    (tmp_path / "one.tif").touch()
-    assert study().source("one") == ["one.tif"]
+    for name in ("s1.tif", "s2.tif"):
+        (tmp_path / "slices" / name).write_text(name)
+    found = [study(samples=SAMPLES.replace("one.tif", "slices")).inputs_of_sample("one") for _ in range(2)]
+    (tmp_path / "slices/s2.tif").write_text("other content")
+    assert found[0] == found[1] != study(samples=SAMPLES.replace("one.tif", "slices")).inputs_of_sample("one")
 
 
 def test_a_study_without_films_or_without_samples_is_one(study):
@@ -219,40 +236,63 @@ def test_a_stage_that_is_asked_for_says_on_what_it_works(study):
     assert study(films=one, surrogate=None).surrogate_films == ["f1"], "one film alone is measured, not learned from"
 
 
-def test_a_slice_is_named_by_its_content_so_that_it_never_holds_other_settings(study):
-    before, edited, back = study(), study(report={"figure_dpi": 200}), study()
-    assert [stage for stage in STAGES if before.slice(stage) != edited.slice(stage)] == ["report"]
-    assert all(before.slice(stage) == back.slice(stage) for stage in STAGES)
-    assert re.fullmatch(r"<results>/settings/report-[0-9a-f]{16}\.json", before.slice("report"))
+JOB = {"film": "f1", "degree": "20", "sample": "one", "case": "pore", "axis": "z", "window": "16", "stride": "2"}
 
 
-def test_how_a_search_is_run_is_in_no_slice(study):
-    more = {"workers": 9, "lease_seconds": 300, "max_attempts": 9, "max_failed_fraction": 0.9, "threads_per_worker": 2}
-    more["storage"] = "postgresql://user@host/name"
-    before, run, longer = (
-        study(
-            surrogate={"split": {"test_films": ["f3"]}, "search": {"study": search}},
-            autoencoder={**cases(c=["one"]), "search": search},
-        )
-        for search in ({}, more, {"n_trials": 99})
-    )
-    assert [before.slice(stage) for stage in STAGES] == [run.slice(stage) for stage in STAGES]
-    assert [stage for stage in STAGES if before.slice(stage) != longer.slice(stage)] == ["surrogate", "autoencoder"]
-    assert run.settings.autoencoder.search.run_control() == more and before.settings.autoencoder.search.run_control() == {}
+def files_of(found):
+    """Return the settings file of each rule for one job."""
+    return {rule: found.settings_file(rule, JOB) for stage in STAGES for rule in stage.rules}
 
 
-def test_a_slice_gives_back_its_section(study, tmp_path):
-    found = study(autoencoder=cases(c=["one"]))
-    for stage in STAGES:
-        write_settings(["--content", json.dumps(found.section(stage)), "--output", str(tmp_path / f"{stage}.json")])
-        section = getattr(found.settings, stage)
-        assert type(section).from_slice(tmp_path / f"{stage}.json") == section
+def test_a_settings_file_is_named_by_its_content_so_that_it_never_holds_other_settings(study):
+    before, edited, back = files_of(study()), files_of(study(report={"figure_dpi": 200})), files_of(study())
+    assert [rule for rule in before if before[rule] != edited[rule]] == ["draw_surrogate"]
+    assert before == back and len(before) >= 20
+    assert re.fullmatch(r"results/test/settings/draw_surrogate-[0-9a-f]{16}\.json", before["draw_surrogate"])
 
 
-def test_a_slice_is_json(tmp_path):
-    with pytest.raises(SettingsError, match="--content is not JSON"):
-        write_settings(["--content", "{", "--output", str(tmp_path / "slice.json")])
-    assert not list(tmp_path.iterdir())
+def test_a_program_gets_back_what_the_study_says(study, tmp_path):
+    found = study()
+    paths = files_of(found)
+    write_contents(tmp_path, found.contents(paths.values()))
+    for rule, path in paths.items():
+        stage = RULES[rule]
+        given = read_given(tmp_path / path.rpartition("/")[2], stage.settings, stage.rules, rule)
+        assert (given.stage, given.rule, given.version) == (stage.name, rule, stage.rules[rule].version)
+        for key in stage.rules[rule].keys:
+            value, whole = given.settings, getattr(found.settings, stage.name)
+            for name in key.split("."):
+                value, whole = getattr(value, name), getattr(whole, name)
+            assert value == whole
+
+
+def test_a_setting_that_a_rule_does_not_declare_cannot_be_read(study, tmp_path):
+    found = study()
+    path = found.settings_file("voxelize_frames", JOB)
+    write_contents(tmp_path, found.contents([path]))
+    stage = RULES["voxelize_frames"]
+    given = read_given(tmp_path / path.rpartition("/")[2], stage.settings, stage.rules, "voxelize_frames")
+    assert given.settings.voxels.voxel_edge_um == 0.4
+    with pytest.raises(SettingsError, match="the rule voxelize_frames reads the setting 'film' of CalenderingSettings"):
+        given.settings.film  # noqa: B018
+    with pytest.raises(SettingsError, match="lack 'row'"):
+        given["row"]
+
+
+def test_a_settings_file_that_was_edited_or_is_another_rule_s_is_refused(study, tmp_path):
+    found = study()
+    stage, path = RULES["load_film"], found.settings_file("load_film", JOB)
+    write_contents(tmp_path, found.contents([path]))
+    file = tmp_path / path.rpartition("/")[2]
+    content = json.loads(file.read_text())
+    with pytest.raises(SettingsError, match="was written for the rule load_film; expected dry_film"):
+        read_given(file, stage.settings, stage.rules, "dry_film")
+    content["settings"]["steps_per_frame"] = 700
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputFileError, match="has another digest than its name says"):
+        read_given(file, stage.settings, stage.rules, "load_film")
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    assert read_given(tmp_path / "mine.json", stage.settings, stage.rules, "load_film").settings.steps_per_frame == 700
 
 
 def test_the_schema_does_not_depend_on_the_run():

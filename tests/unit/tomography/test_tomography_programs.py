@@ -1,7 +1,6 @@
 """The three programs, from an image to a table of mini-volumes; each mistake ends in two lines and no output."""
 
 import hashlib
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 
 from calandria.base.errors import ContractError
-from calandria.base.records import read_json
+from calandria.base.records import read_json, write_json
 from calandria.base.volumes import read_labelled
+from calandria.cli import import_image as command
 from calandria.cli.program import named_files, run
 from calandria.tomography.mini_volumes import read_origins
-from calandria.tomography.settings import SampleRow, TomographySettings, import_arguments
 from tests.helpers.images import grey_image, label_image, write_image
 from tests.helpers.published import published_table
 from workflow_scripts.tomography import import_volume, list_mini_volumes, measure_phases
@@ -24,7 +23,7 @@ MAP = "0=pore 1=am 2=cbd"
 
 
 def import_image(source, output, *options):
-    import_volume.main(["--sample", "a", "--source", str(source), "--voxel-edge-um", "0.4", "--output", str(output), *options])
+    command.main(["--sample", "a", "--source", str(source), "--voxel-edge-um", "0.4", "--output", str(output), *options])
     return read_labelled(output)
 
 
@@ -39,12 +38,33 @@ def test_labels_are_imported_with_their_facts(tmp_path):
     assert len(found.attributes["provenance"]["inputs_sha256"]["source"]) == 64
 
 
+def import_row(folder, settings=None, **row):
+    """Import by the rule's program, which is given the row of the sheet and the section's settings."""
+    content = {"settings": settings or {}, "row": {"sample": "a", "voxel_edge_um": 0.4, **row}, "inputs": "token"}
+    write_json(folder / "given.json", content)
+    outputs = ["--output", str(folder / "row.zarr.zip"), "--output-inputs", str(folder / "inputs.json")]
+    import_volume.main(["--settings", str(folder / "given.json"), *outputs])
+    return read_labelled(folder / "row.zarr.zip")
+
+
 def test_the_state_goes_from_the_sheet_into_the_volume(tmp_path):
-    row = SampleRow(
-        sample="a", path=str(write_image(tmp_path, "tiff", label_image())), voxel_edge_um=0.4, labels=MAP, state="fresh.1"
+    source = write_image(tmp_path, "tiff", label_image())
+    volume = import_row(tmp_path, path=str(source), labels=MAP, state="fresh.1")
+    assert volume.attributes["state"] == "fresh.1" and volume.attributes["provenance"]["rule"] == "import_volume"
+    found = read_json(tmp_path / "inputs.json")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert found["token"] == "token" and found["files"][str(source)] == [source.stat().st_size, source.stat().st_mtime_ns, digest]
+
+
+def test_a_row_overrules_the_median_filter_of_the_stage(tmp_path):
+    grey = grey_image(label_image((8, 9, 10)), {0: 40, 1: 110, 2: 200}, 30).astype(np.uint8)
+    row = {"path": str(write_image(tmp_path, "npy", grey)), "segmentation": "multi_otsu", "classes": "pore cbd am"}
+    plain, stage, own = (
+        import_row(tmp_path, {"median_filter": 1}, **row).labels,
+        import_row(tmp_path, {"median_filter": 3}, **row).labels,
+        import_row(tmp_path, {"median_filter": 1}, **row, median_filter=3).labels,
     )
-    import_volume.main([*shlex.split(import_arguments(row, TomographySettings())), "--output", str(tmp_path / "out.zarr.zip")])
-    assert read_labelled(tmp_path / "out.zarr.zip").attributes["state"] == "fresh.1"
+    assert (plain != stage).any() and (stage == own).all()
 
 
 def test_an_image_without_a_word_on_its_labels_names_option_and_column(tmp_path):
@@ -93,7 +113,7 @@ def test_mistakes_end_in_two_lines_and_no_output(tmp_path, capsys, image, option
     source = write_image(tmp_path, "npy", image)
     output = tmp_path / "out.zarr.zip"
     words = ["--sample", "a", "--source", str(source), "--voxel-edge-um", "0.4", "--output", str(output), *options]
-    assert run(import_volume.main, words) == 2
+    assert run(command.main, words) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: ") and message in first and second.startswith("hint: ")
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
@@ -102,7 +122,10 @@ def test_mistakes_end_in_two_lines_and_no_output(tmp_path, capsys, image, option
 def test_measure_and_list(tmp_path):
     volume = tmp_path / "out.zarr.zip"
     import_image(write_image(tmp_path, "tiff", label_image((12, 7, 5))), volume, "--labels", MAP)
-    measure_phases.main(["--volume", str(volume), "--output", str(tmp_path / "phases.json")])
+    write_json(tmp_path / "given.json", {"settings": {}, "stage": "tomography"})
+    measure_phases.main(
+        ["--settings", str(tmp_path / "given.json"), "--volume", str(volume), "--output", str(tmp_path / "phases.json")]
+    )
     record = read_json(tmp_path / "phases.json")
     assert record["sample"] == "a" and record["shape"] == [12, 7, 5] and record["thickness_um"] == pytest.approx(4.8)
     assert len(record["profile_phase_fractions"]["pore"]) == 12
@@ -128,7 +151,9 @@ def test_the_example_cathode_has_its_published_phases(tmp_path):
     """Fractions as in the source's volume: 0.4005 pore, 0.4995 AM, 0.1000 CBD on 251 x 301 x 301 voxels, to four digits."""
     volume = import_image(EXAMPLE, tmp_path / "cathode.zarr.zip", "--labels", MAP)
     assert volume.labels.shape == (251, 301, 301)
-    measure_phases.main(["--volume", str(tmp_path / "cathode.zarr.zip"), "--output", str(tmp_path / "phases.json")])
+    write_json(tmp_path / "given.json", {})
+    given = ["--settings", str(tmp_path / "given.json")]
+    measure_phases.main([*given, "--volume", str(tmp_path / "cathode.zarr.zip"), "--output", str(tmp_path / "phases.json")])
     record = read_json(tmp_path / "phases.json")
     (known,) = published_table("volumes")
     assert (known["sample"], known["state"]) == ("1", "CAL") and known["shape"] == "x".join(map(str, record["shape"]))

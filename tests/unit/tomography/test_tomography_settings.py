@@ -1,14 +1,11 @@
 """Settings and sample sheets of the tomography stage."""
 
-import shlex
-
 import pytest
 
-from calandria.base.errors import InputFileError, SettingsError
+from calandria.base.errors import SettingsError
 from calandria.base.settings import read_sheet
 from calandria.tomography import notation
-from calandria.tomography.settings import SampleRow, TomographySettings, import_arguments
-from workflow_scripts.tomography.import_volume import main
+from calandria.tomography.settings import SampleRow, TomographySettings
 
 GREY = {"sample": "a", "path": "a.tif", "voxel_edge_um": 0.4, "segmentation": "multi_otsu", "classes": "pore cbd am"}
 
@@ -88,30 +85,6 @@ def test_mistakes_in_the_section_are_told(changes):
 def test_every_field_is_described():
     for model in (SampleRow, TomographySettings):
         assert all(field.description for field in model.model_fields.values())
-
-
-def test_import_arguments_survive_a_shell():
-    words = shlex.split(
-        import_arguments(row(path="my scan's.tif", labels="-1=pore 0=am 1=cbd", flip_z=True), TomographySettings())
-    )
-    assert "--source=my scan's.tif" in words and "--labels=-1=pore 0=am 1=cbd" in words and "--flip-z" in words
-    assert not any(word.startswith(("--median-filter", "--classes", "--shape", "--output")) for word in words)
-
-
-def test_a_row_overrules_the_median_filter_of_the_stage():
-    settings = TomographySettings(median_filter=3)
-    assert "--median-filter=3" in import_arguments(SampleRow(**GREY), settings)
-    assert "--median-filter=5" in import_arguments(SampleRow(**GREY, median_filter=5), settings)
-
-
-def test_the_program_takes_what_import_arguments_give(tmp_path):
-    words = shlex.split(
-        import_arguments(
-            row(path=str(tmp_path / "none.tif"), labels="-1=pore", flip_z=True, crop="1:,:,:5"), TomographySettings()
-        )
-    )
-    with pytest.raises(InputFileError, match="does not exist"):
-        main([*words, f"--output={tmp_path / 'out.zarr.zip'}"])
 
 
 @pytest.mark.parametrize("text", ["0x5x5", "5x5", "5x5x5x5", "5,5,5", "axbxc"])

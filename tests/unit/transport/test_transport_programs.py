@@ -12,7 +12,7 @@ from calandria.base.errors import CalandriaError, ContractError, DeviceError, Se
 from calandria.base.records import content_digest, file_digest, number, read_json, read_table, read_table_record
 from calandria.base.volumes import Labelled, write_labelled
 from calandria.cli.main import main as calandria
-from calandria.transport.settings import TransportSettings
+from calandria.transport.settings import TransportSettings, sides_of_file
 from calandria.transport.solver import electrode, tortuosity
 from workflow_scripts.transport.measure_frames import main as measure_frames
 from workflow_scripts.transport.solve_diffusion import main as solve_diffusion
@@ -32,15 +32,16 @@ def folder(tmp_path, labels, monkeypatch):
     frames = {"thickness_um": np.array([4.0, 2.8])}
     write_labelled("series.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test", frames))
     write_labelled("volume.zarr.zip", Labelled(labels[1], 0.4, (False, True, False), "made by a test"))
-    (tmp_path / "settings.json").write_text(json.dumps(TransportSettings().model_dump(mode="json")))
+    for case, diffusivities in CASES.items():
+        (tmp_path / f"{case}.json").write_text(json.dumps({"settings": {}, "diffusivities": diffusivities, "sides": {}}))
     return tmp_path
 
 
+MEASURE = ["--settings", "pore.json", "--series"]
+CASES = {"pore": {"pore": 1.0}, "pore_cbd": {"pore": 1.0, "cbd": 1.0}, "resistive": {"pore": 1.0, "cbd": 0.05}}
 VOLUME = [
     "--settings",
-    "settings.json",
-    "--part",
-    "tomography",
+    "pore_cbd.json",
     "--volume",
     "volume.zarr.zip",
     "--case",
@@ -50,6 +51,10 @@ VOLUME = [
     "--output",
     "result.json",
 ]
+
+
+def series_options(case, *series, output="rows.csv", axis="z"):
+    return ["--settings", f"{case}.json", "--case", case, "--axis", axis, "--series", *series, "--output", output]
 
 
 def test_solve_diffusion_takes_sides_and_surface_from_the_file(folder, labels):
@@ -64,13 +69,14 @@ def test_solve_diffusion_takes_sides_and_surface_from_the_file(folder, labels):
     assert record["provenance"]["inputs_sha256"]["volume"]
 
 
-def test_solve_diffusion_refuses_unknown_case_and_wrong_launch(folder):
-    with pytest.raises(SettingsError, match="did you mean 'pore_cbd'"):
-        solve_diffusion([*VOLUME[:7], "pore_cdb", *VOLUME[8:]])
+def test_solve_diffusion_refuses_missing_case_and_wrong_launch(folder):
+    (folder / "bare.json").write_text('{"settings": {}}')
+    with pytest.raises(SettingsError, match="lack 'diffusivities'"):
+        solve_diffusion(["--settings", "bare.json", *VOLUME[2:]])
     with pytest.raises(DeviceError, match="7 ranks were promised"):
         solve_diffusion([*VOLUME, "--ranks", "7"])
     with pytest.raises(ContractError, match="series"):
-        solve_diffusion([*VOLUME[:5], "series.zarr.zip", *VOLUME[6:]])
+        solve_diffusion([*VOLUME[:3], "series.zarr.zip", *VOLUME[4:]])
     assert not (folder / "result.json").exists()
 
 
@@ -85,21 +91,14 @@ def test_copies_that_a_launcher_meant_as_ranks_are_refused(folder, labels, monke
     calandria([*words, "--ranks", "1"])
 
 
-def test_solve_series_has_a_row_per_frame_and_case(folder, labels):
-    solve_series(
-        ["--settings", "settings.json", "--series", "one=series.zarr.zip", "two=series.zarr.zip", "--output", "rows.csv"]
-    )
+def test_solve_series_has_a_row_per_series_and_frame(folder, labels):
+    solve_series(series_options("resistive", "one=series.zarr.zip", "two=series.zarr.zip"))
     rows = read_table("rows.csv")
-    assert [(row["series"], row["frame"], row["case"]) for row in rows[:4]] == [
-        ("one", "0", "pore"),
-        ("one", "0", "pore_cbd_resistive"),
-        ("one", "1", "pore"),
-        ("one", "1", "pore_cbd_resistive"),
-    ]
-    assert len(rows) == 8
+    keys = [(row["series"], row["frame"], row["case"], row["axis"]) for row in rows]
+    assert keys == [(name, frame, "resistive", "z") for name in ("one", "two") for frame in "01"]
     expected = tortuosity(labels[0], {0: 1.0, 1: 0.05}, sides="periodic")
-    assert number(rows[1]["tortuosity_factor"]) == expected.tortuosity_factor
-    assert rows[1]["sides"] == "y=periodic x=periodic"
+    assert number(rows[0]["tortuosity_factor"]) == expected.tortuosity_factor
+    assert rows[0]["sides"] == "y=periodic x=periodic"
     assert rows[0]["percolates"] in ("true", "false")
 
 
@@ -108,10 +107,9 @@ def test_an_empty_frame_is_blocked_not_an_error(folder, labels):
     labels[1, 0, 0, 0] = 2
     frames = {"thickness_um": np.array([4.0, 0.4])}
     write_labelled("series.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test", frames))
-    solve_series(["--settings", "settings.json", "--series", "one=series.zarr.zip", "--output", "rows.csv"])
-    empty = [row for row in read_table("rows.csv") if row["frame"] == "1"]
-    assert len(empty) == 2
-    for row in empty:
+    for case in ("pore", "resistive"):
+        solve_series(series_options(case, "one=series.zarr.zip"))
+        (row,) = [row for row in read_table("rows.csv") if row["frame"] == "1"]
         assert (row["percolates"], row["tortuosity_factor"]) == ("false", "")
         assert number(row["relative_diffusivity"]) == number(row["conducting_fraction"]) == 0
 
@@ -122,24 +120,24 @@ def test_an_error_names_series_frame_and_case(folder, labels, monkeypatch):
 
     monkeypatch.setattr("workflow_scripts.transport.solve_series.tortuosity", failing)
     with pytest.raises(ContractError, match="one, frame 0, case pore: labels range"):
-        solve_series(["--settings", "settings.json", "--series", "one=series.zarr.zip", "--output", "rows.csv"])
+        solve_series(series_options("pore", "one=series.zarr.zip"))
 
 
 def test_tables_of_series_have_their_record_beside_them(folder, labels):
-    made = {"provenance": {"stage": "calendering", "stage_version": 7, "seed": 1}, "lowest_thickness_um": 2.7, "film": "f"}
+    made = {"provenance": {"stage": "calendering", "version": 7, "seed": 1}, "lowest_thickness_um": 2.7, "film": "f"}
     write_labelled("made.zarr.zip", Labelled(labels, 0.4, (False, True, True), "made by a test", attributes=made))
-    words = ["--series", "film=made.zarr.zip", "--output"]
-    solve_series(["--settings", "settings.json", *words, "rows.csv"])
-    measure_frames([*words, "frames.csv"])
+    solve_series(series_options("pore", "film=made.zarr.zip"))
+    measure_frames([*MEASURE, "film=made.zarr.zip", "--output", "frames.csv"])
     solved, measured = read_table_record("rows.csv"), read_table_record("frames.csv")
-    assert solved["settings_sha256"] == content_digest(read_json("settings.json")) and measured["settings_sha256"] is None
+    assert solved["settings"] == read_json("pore.json") and solved["settings_sha256"] == content_digest(solved["settings"])
+    assert (solved["rule"], measured["rule"]) == ("solve_series", "measure_frames")
     for record in (solved, measured):
         assert record["stage"] == "transport" and record["inputs_sha256"] == {"film": file_digest("made.zarr.zip")}
-        assert record["series"] == {"film": {"stage": "calendering", "stage_version": 7, "lowest_thickness_um": 2.7}}
+        assert record["series"] == {"film": {"stage": "calendering", "version": 7, "lowest_thickness_um": 2.7}}
 
 
 def test_measure_frames(folder, labels):
-    measure_frames(["--series", "film=series.zarr.zip", "--output", "frames.csv"])
+    measure_frames([*MEASURE, "film=series.zarr.zip", "--output", "frames.csv"])
     first, second = read_table("frames.csv")
     assert int(first["pore_voxels"]) == (labels[0] == 0).sum()
     assert int(second["void_voxels"]) == 3 * 42
@@ -150,9 +148,9 @@ def test_measure_frames(folder, labels):
 
 def test_names_of_series_are_checked(folder):
     with pytest.raises(SettingsError, match="NAME=FILE"):
-        measure_frames(["--series", "series.zarr.zip", "--output", "frames.csv"])
+        measure_frames([*MEASURE, "series.zarr.zip", "--output", "frames.csv"])
     with pytest.raises(SettingsError, match="twice"):
-        measure_frames(["--series", "a=series.zarr.zip", "a=series.zarr.zip", "--output", "frames.csv"])
+        measure_frames([*MEASURE, "a=series.zarr.zip", "a=series.zarr.zip", "--output", "frames.csv"])
 
 
 @pytest.mark.parametrize("kind", ["npy", "tif", "h5", "raw", "zarr.zip"])
@@ -262,4 +260,4 @@ def test_settings_name_unknown_phases():
     with pytest.raises(SettingsError, match="twice"):
         TransportSettings.from_mapping({"series": {"axes": ["z", "z"]}}, "here")
     part = TransportSettings.from_mapping({"series": {"sides": {"y": "no-flux"}}}, "here").series
-    assert part.sides_of((False, True, True)) == {"z": "no-flux", "y": "no-flux", "x": "periodic"}
+    assert sides_of_file(part.sides, (False, True, True)) == {"z": "no-flux", "y": "no-flux", "x": "periodic"}

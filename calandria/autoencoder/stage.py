@@ -1,0 +1,53 @@
+"""The stage ``autoencoder``: latent features of mini-volumes."""
+
+from typing import TYPE_CHECKING
+
+from ..base.errors import nearest_name
+from ..base.stage import Stage
+from .settings import RULES, AutoencoderSettings
+
+if TYPE_CHECKING:
+    from ..study.study import Study
+
+NAMES = ("mini_volumes.csv", "model.pt", "losses.csv", "features.csv", "reconstructions.h5", "evaluation.json")
+
+
+def artefacts(study: "Study") -> list[str]:
+    """Return all finished files of the stage."""
+    made = [
+        f"<results>/autoencoder/{case}/w{window}_s{stride}/{name}"
+        for case, window, stride in study.mini_volume_sets
+        for name in (*NAMES, "reconstructions.png", "losses.png")
+    ]
+    if study.samples:
+        made += [
+            f"<results>/autoencoder/{case}/search/{name}"
+            for case in study.settings.autoencoder.searched_cases
+            for name in ("trials.csv", "trials.json", "best.json")
+        ]
+    return made
+
+
+def contradictions(study: "Study") -> list[str]:
+    """Return what the case studies and the samples contradict."""
+    settings, found = study.settings.autoencoder, []
+    if study.samples and settings.model_fields_set and "cases" not in settings.model_fields_set:
+        found.append("autoencoder.cases names no case study; name one and its samples, or leave the section autoencoder out")
+    if study.samples:
+        for name, case in settings.cases.items():
+            found += [
+                f"autoencoder.cases.{name} names sample {sample!r}: {nearest_name(sample, study.samples)}"
+                for sample in case.samples
+                if sample not in study.samples
+            ]
+    return found
+
+
+STAGE = Stage(
+    "autoencoder",
+    AutoencoderSettings,
+    "Latent features of mini-volumes.",
+    RULES,
+    artefacts=artefacts,
+    contradictions=contradictions,
+)
