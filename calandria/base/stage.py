@@ -200,7 +200,7 @@ def read_given(path: str | os.PathLike, model: type[Settings], rules: Mapping[st
     Parameters
     ----------
     path
-        JSON file: ``settings`` (keys of the stage's section) and what else the rule gives.
+        JSON file: ``settings``, keys of the stage's section, and what else the rule gives.
     model
         Class of the stage's section.
     rules, rule
@@ -214,9 +214,10 @@ def read_given(path: str | os.PathLike, model: type[Settings], rules: Mapping[st
         A setting is unknown or out of range; the file was written for another rule.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("settings", {}), dict):
+    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
         raise InputFileError(
-            f"{str(path)!r} holds no JSON object with the key settings", hint='write e.g. {"settings": {}} for the defaults'
+            f"{str(path)!r} holds no JSON object with the key settings",
+            hint='write e.g. {"settings": {}} for the defaults; the settings of the stage stand below that key',
         )
     wanted = DIGEST_IN_NAME.search(Path(path).name)
     if wanted and not content_digest(content).startswith(wanted[1]):
@@ -228,7 +229,7 @@ def read_given(path: str | os.PathLike, model: type[Settings], rules: Mapping[st
         raise SettingsError(
             f"{str(path)!r} was written for the rule {content['rule']}; expected {rule}", hint=f"give the settings file of {rule}"
         )
-    section = model.from_mapping(content.get("settings", {}), str(path), partial=True)
+    section = model.from_mapping(content["settings"], str(path), partial=True)
     declared = rules[rule]
     return Given(
         str(content.get("stage") or model.__module__.split(".")[-2]),

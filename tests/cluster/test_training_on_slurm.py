@@ -40,7 +40,7 @@ def test_two_nodes_train_together_stop_together_and_go_on(tmp_path):
     unet = {"widths": [4, 6], "detail_width": 2, "training": {"epochs": 60, "patience": 99, "batch_size": 3, "crop_voxels": 8}}
     content = {"checkpoint_every": 1, "press_unet": unet, "split": {"validation_films": ["film_2"], "test_films": ["film_3"]}}
     settings, split = str(tmp_path / "s.json"), str(tmp_path / "split.json")
-    (tmp_path / "s.json").write_text(json.dumps(content))
+    (tmp_path / "s.json").write_text(json.dumps({"settings": content}))
     paths = write_films(tmp_path, degrees=(20,), shape=(10, 9, 8))
     split_films.main(["--settings", settings, "--frames", *paths, "--output", split])
     program = [

@@ -25,7 +25,7 @@ def autoencoder_inputs():
                 "search": {"n_trials": 3, "workers": 1},
             }
         )
-        write_json(folder / "settings.json", settings.model_dump(mode="json"))
+        write_json(folder / "settings.json", {"settings": settings.model_dump(mode="json")})
         volumes = ["--volumes", f"a={folder / 'a.zarr.zip'}"]
         table = str(folder / "table.csv")
         list_mini_volumes.main([*volumes, "--slice-window", "4", "--stride", "2", "--output", table])

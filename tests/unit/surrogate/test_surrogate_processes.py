@@ -41,7 +41,7 @@ def settings_of(epochs, device="cpu"):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
-    (folder / "s.json").write_text(json.dumps(settings_of(1)))
+    (folder / "s.json").write_text(json.dumps({"settings": settings_of(1)}))
     paths = write_films(folder, degrees=(20,), shape=(10, 9, 8))
     split_films.main(["--settings", str(folder / "s.json"), "--frames", *paths, "--output", str(folder / "split.json")])
     return folder, paths
@@ -49,7 +49,7 @@ def data(tmp_path_factory):
 
 def words(data, folder, architecture="press_unet", epochs=30, device="cpu", name="model"):
     films, paths = data
-    (folder / f"{device}_{epochs}.json").write_text(json.dumps(settings_of(epochs, device)))
+    (folder / f"{device}_{epochs}.json").write_text(json.dumps({"settings": settings_of(epochs, device)}))
     return [
         *("--settings", str(folder / f"{device}_{epochs}.json"), "--architecture", architecture, "--frames", *paths),
         *("--split", str(films / "split.json"), "--checkpoint-directory", str(folder / f"scratch_{name}")),

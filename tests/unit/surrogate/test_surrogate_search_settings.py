@@ -17,7 +17,7 @@ def words(settings):
 def test_a_study_may_search_nothing(tmp_path):
     settings = SurrogateSettings.from_mapping(PAPER_ALONE | {"search": {"architecture": None}}, "settings")
     assert settings.search.architecture is None
-    write_json(tmp_path / "surrogate.json", settings.model_dump(mode="json"))
+    write_json(tmp_path / "surrogate.json", {"settings": settings.model_dump(mode="json")})
     with pytest.raises(SettingsError, match="no network is searched"):
         search_surrogate.main(words(tmp_path / "surrogate.json"))
 

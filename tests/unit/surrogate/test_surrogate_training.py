@@ -237,7 +237,7 @@ def command(tmp_path, paths, folder):
 
 def test_killed_training_ends_in_bitwise_the_same_weights(tmp_path):
     content = {**SMALL, "press_unet": {**SMALL["press_unet"], "training": {"epochs": 14, "patience": 99}}}
-    (tmp_path / "s.json").write_text(json.dumps(content))
+    (tmp_path / "s.json").write_text(json.dumps({"settings": content}))
     paths = write_films(tmp_path, degrees=(20,), shape=(10, 8, 8))
     split_films.main(["--settings", str(tmp_path / "s.json"), "--frames", *paths, "--output", str(tmp_path / "split.json")])
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -269,7 +269,7 @@ def _epochs(checkpoint):
 def test_programs_from_series_to_metrics(tmp_path):
     from workflow_scripts.surrogate import evaluate_predictions
 
-    (tmp_path / "s.json").write_text(json.dumps(SMALL))
+    (tmp_path / "s.json").write_text(json.dumps({"settings": SMALL}))
     settings = ["--settings", str(tmp_path / "s.json")]
     paths = write_films(tmp_path, degrees=(20,), shape=(10, 8, 8))
     split_films.main([*settings, "--frames", *paths, "--output", str(tmp_path / "split.json")])
@@ -306,7 +306,7 @@ def test_programs_from_series_to_metrics(tmp_path):
     for more, expected in ((["--split", str(tmp_path / "split.json")], {"true"}), ([], {""})):
         evaluate_predictions.main([*compared, *more])
         assert {row["leaking"] for row in read_table(tmp_path / "metrics.csv")} == expected
-    (tmp_path / "other.json").write_text(json.dumps({**SMALL, "lag_window": 4}))
+    (tmp_path / "other.json").write_text(json.dumps({"settings": {**SMALL, "lag_window": 4}}))
     with pytest.raises(ContractError, match="n_given_frames 3; expected the lag window of the settings, 4"):
         evaluate_predictions.main(["--settings", str(tmp_path / "other.json"), *compared[2:]])
     perfect = [row for row in table if row["predictor"] == "replicate"]
@@ -333,7 +333,7 @@ def test_films_of_unlike_grids_are_trained_predicted_and_evaluated_together(tmp_
 
     training_rules = {"epochs": 1, "batch_size": 3, "rollout_steps": 2, "crop_voxels": 8}
     content = {**SMALL, "press_unet": {**SMALL["press_unet"], "training": training_rules}, "split": {"test_films": ["film_3"]}}
-    (tmp_path / "s.json").write_text(json.dumps(content))
+    (tmp_path / "s.json").write_text(json.dumps({"settings": content}))
     settings, paths = ["--settings", str(tmp_path / "s.json")], films_of_unlike_grids(tmp_path)
     split_films.main([*settings, "--frames", *paths, "--output", str(tmp_path / "split.json")])
     train_surrogate.main(command(tmp_path, paths, tmp_path))
@@ -389,7 +389,7 @@ def test_paper_names_all_grids_and_the_remedy_that_helps(tmp_path):
         settings, "paper", train(settings, "paper", alike, parts[0][:4], parts[0][:4], tmp_path / "a.pt"), alike[0]
     )
     save_checkpoint(tmp_path / "paper.pt", record)
-    (tmp_path / "s.json").write_text(json.dumps(SMALL))
+    (tmp_path / "s.json").write_text(json.dumps({"settings": SMALL}))
     asked = ["--settings", str(tmp_path / "s.json"), "--predictor", "paper", "--model", str(tmp_path / "paper.pt")]
     with pytest.raises(
         ContractError, match=re.escape("the grid (10, 8, 8) (z, y, x), which paper is bound to; the series has (12, 9, 6)")
@@ -409,7 +409,7 @@ def test_paper_names_all_grids_and_the_remedy_that_helps(tmp_path):
     ],
 )
 def test_wrong_options_of_predict_frames(tmp_path, options, error, found):
-    (tmp_path / "s.json").write_text("{}")
+    (tmp_path / "s.json").write_text('{"settings": {}}')
     path = write_films(tmp_path, films=("film_1",), degrees=(20,))[0]
     with pytest.raises(error, match=found):
         predict_frames.main(["--settings", str(tmp_path / "s.json"), "--frames", path, "--output-rollout", "b", *options])

@@ -151,7 +151,7 @@ def test_the_example_cathode_has_its_published_phases(tmp_path):
     """Fractions as in the source's volume: 0.4005 pore, 0.4995 AM, 0.1000 CBD on 251 x 301 x 301 voxels, to four digits."""
     volume = import_image(EXAMPLE, tmp_path / "cathode.zarr.zip", "--labels", MAP)
     assert volume.labels.shape == (251, 301, 301)
-    write_json(tmp_path / "given.json", {})
+    write_json(tmp_path / "given.json", {"settings": {}})
     given = ["--settings", str(tmp_path / "given.json")]
     measure_phases.main([*given, "--volume", str(tmp_path / "cathode.zarr.zip"), "--output", str(tmp_path / "phases.json")])
     record = read_json(tmp_path / "phases.json")
