@@ -10,7 +10,7 @@ from calandria.base.inputs import write_inputs
 from calandria.base.progress import progress
 from calandria.base.provenance import provenance
 from calandria.base.stage import read_given
-from calandria.calendering.dumps import assemble, dump_files, length_unit, read_frames
+from calandria.calendering.dumps import assemble, dump_files, length_unit, possible_dumps, read_frames
 from calandria.calendering.particles import write_run
 from calandria.calendering.press import find_surface, frame_times, read_press
 from calandria.calendering.settings import RULES, CalenderingSettings

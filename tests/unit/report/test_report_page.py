@@ -42,7 +42,7 @@ def _figures_are_closed():
 
 @pytest.fixture
 def settings(tmp_path):
-    write_json(tmp_path / "report.json", {"figure_dpi": 50, "significant_digits": 3})
+    write_json(tmp_path / "report.json", {"settings": {"figure_dpi": 50, "significant_digits": 3}, "title": "A <study>"})
     return str(tmp_path / "report.json")
 
 
@@ -272,7 +272,7 @@ def test_programs_end_to_end(tmp_path, settings):
         "published-samples": "one=1 CAL",
         "diffusion": "one,pore_cbd,z" + record("solution.json", solution()),
         "frames": "f3,20" + recorded("frames.csv", frame_rows([10.0, 8.0, 9.0]), series_record(press_is_estimated=True)),
-        "transport": "f3,20" + recorded("transport.csv", transport_rows(), series_record()),
+        "transport": "f3,20,pore_z" + recorded("transport.csv", transport_rows(), series_record()),
         "metrics": "f3,20" + recorded("metrics.csv", METRICS, made("surrogate")),
         "evaluations": "c,window 4" + record("evaluation.json", evaluation()),
         "trials": "surrogate" + recorded("trials.csv", [{"state": "COMPLETE"}], made("search")),
@@ -282,7 +282,7 @@ def test_programs_end_to_end(tmp_path, settings):
     }
     options = [word for name, value in words.items() for word in (f"--{name}", value)]
     outputs = ["--output-csv", str(tmp_path / "results.csv"), "--output-markdown", str(tmp_path / "results.md")]
-    tabulate_results.main(["--settings", settings, "--title", "A <study>", "--published", str(FOLDER), *options, *outputs])
+    tabulate_results.main(["--settings", settings, "--published", str(FOLDER), *options, *outputs])
     rows = read_table(tmp_path / "results.csv")
     assert tuple(rows[0]) == COLUMNS
     sections = {"autoencoder", "calendering", "search", "surrogate", "tomography", "transport"}
@@ -300,7 +300,7 @@ def test_programs_end_to_end(tmp_path, settings):
 
     (tmp_path / "figure.png").write_bytes(PNG)
     figures = ["--figures", f"search:How it went.={tmp_path / 'figure.png'}"]
-    base = ["--settings", settings, "--title", "A <study>", "--table", str(tmp_path / "results.csv")]
+    base = ["--settings", settings, "--table", str(tmp_path / "results.csv")]
     write_page.main([*base, *figures, "--output", str(tmp_path / "index.html")])
     text = (tmp_path / "index.html").read_text()
     assert all(f'<section id="{section}">' in text for section in sections) and "0.5 [0.368]" in text
@@ -311,7 +311,7 @@ def test_programs_end_to_end(tmp_path, settings):
     )
     write_table(tmp_path / "metrics.csv", METRICS[:-1], list(METRICS[0]))
     with pytest.raises(InputFileError, match=r"metrics\.json.* is not the record of the table"):
-        tabulate_results.main(["--settings", settings, "--title", "A <study>", "--published", str(FOLDER), *options, *outputs])
+        tabulate_results.main(["--settings", settings, "--published", str(FOLDER), *options, *outputs])
     assert f"{len(rows)} numbers from 6 stages" in text and "How it went." in text
     with pytest.raises(InputFileError, match=r"figure .* does not exist"):
         write_page.main([*base, "--figures", f"search:x={tmp_path / 'gone.png'}", "--output", str(tmp_path / "other.html")])

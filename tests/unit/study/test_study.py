@@ -315,13 +315,13 @@ def test_a_study_of_many_films_is_checked_without_comparing_each_with_all(study,
     settings = study().settings
 
     def comparisons(films):
-        runs = {}
+        runs = []
         for number in range(films):
             name, original = Counted(f"f{number}"), Counted(f"f{number - 1}") if number % 2 else None
-            runs[name, 30] = RunRow.model_construct(
-                film=name, compression_degree_percent=30, dumps="d", press=None, replicate_of=original
+            runs.append(
+                RunRow.model_construct(film=name, compression_degree_percent=30, dumps="d", press=None, replicate_of=original)
             )
-        found = Study(settings, {}, runs, {})
+        found = Study(settings, {"films": [], "runs": runs, "samples": []})
         Counted.comparisons = 0
         assert len(found.replicates) == films // 2 and len(found.surrogate_films) == films - films // 2
         assert [found.replicate_of(f"f{number}") for number in range(2)] == ["f1", None]
