@@ -138,8 +138,7 @@ rule read_dumps:
     input:
         unpack(made_dumps),
     output:
-        particles="<results>/calendering/{film}/cd{degree}/particles.h5",
-        inputs="<results>/calendering/{film}/cd{degree}/inputs.json",
+        "<results>/calendering/{film}/cd{degree}/particles.h5",
     log:
         "<logs>/calendering/read_dumps/{film}_cd{degree}.log",
     benchmark:
@@ -155,11 +154,12 @@ rule read_dumps:
     params:
         settings=settings_of("read_dumps"),
         files=run_options,
+        inputs=STUDY.inputs_record("read_dumps", "{film}_cd{degree}"),
     shell:
         "python -m workflow_scripts.calendering.read_dumps"
         " --settings {params.settings} {params.files:q} --film {wildcards.film}"
         " --compression-degree-percent {wildcards.degree}"
-        " --output {output.particles} --output-inputs {output.inputs} 2> {log}"
+        " --output {output} --output-inputs {params.inputs} 2> {log}"
 
 
 rule voxelize_frames:

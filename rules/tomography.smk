@@ -5,8 +5,7 @@
 # says so, and a dry run shows the whole study all the same.
 rule import_volume:
     output:
-        volume="<results>/tomography/{sample}/labels.zarr.zip",
-        inputs="<results>/tomography/{sample}/inputs.json",
+        "<results>/tomography/{sample}/labels.zarr.zip",
     log:
         "<logs>/tomography/import_volume/{sample}.log",
     benchmark:
@@ -21,9 +20,10 @@ rule import_volume:
         runtime=60,
     params:
         settings=settings_of("import_volume"),
+        inputs=STUDY.inputs_record("import_volume", "{sample}"),
     shell:
         "python -m workflow_scripts.tomography.import_volume --settings {params.settings}"
-        " --output {output.volume} --output-inputs {output.inputs} 2> {log}"
+        " --output {output} --output-inputs {params.inputs} 2> {log}"
 
 
 rule measure_phases:

@@ -18,7 +18,7 @@ def artefacts(study: "Study") -> list[str]:
         made += [f"{folder}/cd{degree}/{name}" for degree in study.degrees(film) for name in ("dumps.lammpstrj.gz", "press.csv")]
     made += [f"<results>/calendering/{film}/inserted.data" for film in study.packed_films]
     for film, degree in study.all_runs:
-        names = ("particles.h5", "inputs.json", "frames.zarr.zip")
+        names = ("particles.h5", "frames.zarr.zip")
         made += [f"<results>/calendering/{film}/cd{degree}/{name}" for name in names]
     return made
 

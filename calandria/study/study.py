@@ -171,17 +171,21 @@ class Study:
         row = self.runs.get((film, degree))
         return row.overrides() if row else {}
 
+    def inputs_record(self, rule: str, name: str) -> str:
+        """Return where a rule's program records the user's files that it read: no output, since those are deleted before a job runs."""
+        return f"results/{self.settings.name}/inputs/{rule}/{name}.json"
+
     def inputs_of_run(self, film: str, degree: int) -> str | None:
         """Return the token of the files of a user's run, which changes with their content; None for a film that LAMMPS made."""
         row = self.runs.get((film, degree))
         if row is None:
             return None
         files = [*possible_dumps([row.dumps]), *filter(None, [row.press])]  # read_dumps says what is wrong with them
-        return input_token(files, f"results/{self.settings.name}/calendering/{film}/cd{degree}/inputs.json")
+        return input_token(files, self.inputs_record("read_dumps", f"{film}_cd{degree}"))
 
     def inputs_of_sample(self, sample: str) -> str:
         """Return the token of a sample's image, which changes with its content."""
-        return input_token([self.samples[sample].path], f"results/{self.settings.name}/tomography/{sample}/inputs.json")
+        return input_token([self.samples[sample].path], self.inputs_record("import_volume", sample))
 
     def settings_file(self, rule: str, wildcards: Mapping[str, str]) -> str:
         """Return the file that holds what a rule's program reads for one job; its name changes with the content."""

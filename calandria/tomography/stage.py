@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def artefacts(study: "Study") -> list[str]:
     """Return all finished files of the stage."""
-    names = ("labels.zarr.zip", "inputs.json", "phases.json")
+    names = ("labels.zarr.zip", "phases.json")
     return [f"<results>/tomography/{sample}/{name}" for sample in study.samples for name in names]
 
 

@@ -171,7 +171,7 @@ def test_launchers_start_containers_and_never_run_inside(study):
     assert commands["search_surrogate"].startswith("exec python -m")
     words = shlex.split(commands["search_surrogate"])
     assert f"--worker-python={inside}/torch.sif python" in words
-    assert commands["import_volume"].startswith("python -m") and commands["write_settings"].startswith("python -m")
+    assert commands["import_volume"].startswith("python -m")
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_code_and_locks_are_looked_at_for_containers_only(study, tmp_path):
     """A folder in a lock's place is met by whoever reads it."""
     checkout = tmp_path / "checkout"
     (checkout / "envs/broken.lock").mkdir(parents=True)
-    for name in ("Snakefile", "rules", "workflow_scripts", "tests", "profiles"):
+    for name in ("Snakefile", "rules", "calandria", "workflow_scripts", "tests", "profiles"):
         (checkout / name).symlink_to(REPOSITORY / name)
     options = ("--snakefile", checkout / "Snakefile", "--dry-run")
     assert snakemake(study, *options).returncode == 0

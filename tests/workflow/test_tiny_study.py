@@ -36,7 +36,6 @@ def the_study_ends_in_a_page_that_tells_everything(study):
     assert counts == {
         **REPORT_RULES,
         "all": 1,
-        "write_settings": 6,
         "read_dumps": 3,
         "voxelize_frames": 3,
         "import_volume": 1,
@@ -125,11 +124,11 @@ def a_changed_report_section_reruns_only_the_report(study):
     folder, _ = study
     page = (folder / "results/tiny/report/index.html").read_bytes()
     (folder / "study.yaml").write_text(yaml.safe_dump({**SETTINGS, "report": {"figure_dpi": 60, "significant_digits": 3}}))
-    assert job_counts(run_study(folder, "--dry-run")) == {"all": 1, "write_settings": 1, **REPORT_RULES}
+    assert job_counts(run_study(folder, "--dry-run")) == {"all": 1, **REPORT_RULES}
     (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
     assert job_counts(run_study(folder, "--dry-run")) == {}, "an edit that was taken back before it ran"
     (folder / "study.yaml").write_text(yaml.safe_dump({**SETTINGS, "report": {"figure_dpi": 60, "significant_digits": 3}}))
-    assert job_counts(run_study(folder)) == {"all": 1, "write_settings": 1, **REPORT_RULES}
+    assert job_counts(run_study(folder)) == {"all": 1, **REPORT_RULES}
     assert (folder / "results/tiny/report/index.html").read_bytes() != page
 
 

@@ -189,9 +189,9 @@ def test_the_token_of_a_run_changes_with_the_content_of_its_files_and_not_with_t
     press.write_text("step,z_press\n0,1\n")
     first = token(study)
     assert first != absent and token(study) == first
-    folder = tmp_path / "results/test/calendering/mine/cd30"
+    record = tmp_path / "results/test/inputs/read_dumps/mine_cd30.json"
     files = {"dumps_0": "dumps/d1.dump", "press": "press.csv"}
-    write_inputs(folder / "inputs.json", first, files, {role: file_digest(path) for role, path in files.items()})
+    write_inputs(record, first, files, {role: file_digest(path) for role, path in files.items()})
     os.utime(dump, ns=(1, 1))
     assert token(study) == first, "another time, the same content"
     before = dump.stat()
@@ -199,7 +199,7 @@ def test_the_token_of_a_run_changes_with_the_content_of_its_files_and_not_with_t
     os.utime(dump, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
     changed = token(study)
     assert changed != first, "an older file of the same size and another content"
-    write_inputs(folder / "inputs.json", changed, files, {role: file_digest(path) for role, path in files.items()})
+    write_inputs(record, changed, files, {role: file_digest(path) for role, path in files.items()})
     assert token(study) == changed
     (tmp_path / "dumps/d2.dump").write_text("ITEM: TIMESTEP\n9\n")
     assert token(study) != changed, "one file more"
