@@ -17,12 +17,13 @@ export OMP_NUM_THREADS ?= 1
 make_venv = ($(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' && $(BIN)/python -m pip --version) \
 	>/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 
-.PHONY: demo test lint format install venv images clean distclean help
+.PHONY: demo test lint sanitize format install venv images clean distclean help
 
 help:
 	@echo "make demo    run the demo study; the report is results/demo/report/index.html"
 	@echo "make test    run all tests"
 	@echo "make lint    check style, imports, types and rules"
+	@echo "make sanitize  run the C code's tests under address and undefined-behaviour sanitizers"
 	@echo "make format  format all code"
 	@echo "make images  build the container images, by TOOL=apptainer, docker, podman or buildah"
 	@echo "make clean   delete the environment and what was built; results, logs and Snakemake's notes of them stay"
@@ -44,6 +45,9 @@ lint: $(VENV)/.development
 	$(BIN)/snakemake --lint
 	$(BIN)/python envs/write_locks.py --check
 	$(BIN)/python -m workflow_scripts.study.write_schema --check
+
+sanitize: $(VENV)/.development
+	.ci/sanitize $(BIN)/python
 
 format: $(VENV)/.development
 	$(BIN)/ruff check --fix .
