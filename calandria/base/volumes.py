@@ -5,7 +5,9 @@ Axis z runs through the thickness, from the current collector (index 0) to the s
 frame; its attributes are those of :class:`Labelled`.
 """
 
+import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,6 +30,14 @@ else:
 
 AXES = {3: ("z", "y", "x"), 4: ("t", "z", "y", "x")}
 CONTRACT = "calandria-labels-1"
+CHUNK = 128
+"""Edge of the chunks of a volume's file, voxels."""
+SHARD = 8
+"""Chunks along y and x of which a shard is made; along z it has one, since slabs are written one after another."""
+MOST_CHUNKS = 64
+"""Chunks of a frame above which they are gathered in shards."""
+MOST_OF_FRAME = 64 << 20
+"""Voxels of a frame of a series above which it is cut into chunks."""
 
 
 @dataclass(frozen=True)
@@ -88,33 +98,45 @@ class Labelled:
 def check(volume: Labelled, where: str = "volume") -> Labelled:
     """Return ``volume`` if it keeps the contract, else raise ContractError naming what was found and expected."""
     labels = volume.labels
-    if labels.ndim not in AXES:
+    _check_form(labels.shape, labels.dtype, where)
+    check_codes(label_counts(labels), where)
+    _check_facts(volume.voxel_edge_um, volume.periodic, where)
+    _check_frames(volume.frames, labels.shape, where)
+    return volume
+
+
+def _check_form(shape: tuple[int, ...], dtype: Any, where: str) -> None:
+    if len(shape) not in AXES:
         raise ContractError(
-            f"{where}: labels have {labels.ndim} axes; expected (z, y, x) or (t, z, y, x)",
+            f"{where}: labels have {len(shape)} axes; expected (z, y, x) or (t, z, y, x)",
             hint="stack 2-D slices into a volume first",
         )
-    if labels.dtype != np.uint8:
+    if dtype != np.uint8:
         raise ContractError(
-            f"{where}: labels are {labels.dtype}; expected uint8 phase codes",
+            f"{where}: labels are {dtype}; expected uint8 phase codes",
             hint="segment grey values and map labels to codes first",
         )
-    if 0 in labels.shape:
-        raise ContractError(f"{where}: shape {labels.shape} is empty", hint="check the crop and the source file")
-    found = np.flatnonzero(label_counts(labels))
-    unknown = sorted(set(found.tolist()) - set(CODES))
+    if 0 in shape:
+        raise ContractError(f"{where}: shape {tuple(shape)} is empty", hint="check the crop and the source file")
+
+
+def check_codes(counts: NDArray[np.int64], where: str) -> None:
+    """Raise ContractError where labels occur that are no phase codes; ``counts`` are those of :func:`label_counts`."""
+    unknown = sorted(set(np.flatnonzero(counts).tolist()) - set(CODES))
     if unknown:
         raise ContractError(
             f"{where}: found labels {unknown}; expected the phase codes {dict(PHASES)}",
             hint="name every label of the file in its label map",
         )
-    _check_facts(volume.voxel_edge_um, volume.periodic, where)
-    for name, column in volume.frames.items():
-        if labels.ndim != 4 or np.shape(column) != (labels.shape[0],):
+
+
+def _check_frames(frames: Mapping[str, Any], shape: tuple[int, ...], where: str) -> None:
+    for name, column in frames.items():
+        if len(shape) != 4 or np.shape(column) != (shape[0],):
             raise ContractError(
-                f"{where}: frame quantity {name!r} has shape {np.shape(column)}; expected one number for each of the frames of {labels.shape}",
+                f"{where}: frame quantity {name!r} has shape {np.shape(column)}; expected one number for each of the frames of {tuple(shape)}",
                 hint="write one value per frame",
             )
-    return volume
 
 
 def _check_facts(voxel_edge_um: Any, periodic: Any, where: str) -> None:
@@ -132,29 +154,159 @@ def _check_facts(voxel_edge_um: Any, periodic: Any, where: str) -> None:
 
 def write_labelled(path: str | os.PathLike, volume: Labelled) -> None:
     """Write a volume or series as ``*.zarr.zip``, whole or not at all."""
-    check(volume, str(path))
-    labels = volume.labels
-    chunks = (1, *labels.shape[1:]) if labels.ndim == 4 else (min(32, labels.shape[0]), *labels.shape[1:])
-    attributes = {
-        **volume.attributes,
+    _check_form(volume.labels.shape, volume.labels.dtype, str(path))
+    facts = (volume.voxel_edge_um, volume.periodic, volume.source)
+    with labelled_writer(path, volume.labels.shape, *facts, frames=volume.frames, attributes=volume.attributes) as writer:
+        for part in slabs(volume.labels, writer.depth):
+            writer.write(part)
+
+
+class LabelledWriter:
+    """Takes the slabs of a volume one after another, along its first axis; made by :func:`labelled_writer`.
+
+    Attributes
+    ----------
+    shape
+        Extents of the whole volume (z, y, x) or series (t, z, y, x).
+    depth
+        Slices (or frames) that are written at a time; slabs of any depth are accepted and held until so many are there.
+    written
+        Slices (or frames) that were given so far.
+    """
+
+    def __init__(self, array: "zarr.Array", where: str) -> None:
+        self.shape: tuple[int, ...] = array.shape
+        self.depth: int = (array.shards or array.chunks)[0]
+        self.written = 0
+        self._array, self._where, self._begun = array, where, 0
+        self._held = np.empty((min(self.depth, self.shape[0]), *self.shape[1:]), np.uint8)
+
+    def write(self, slab: NDArray[np.uint8]) -> None:
+        """Append uint8 phase codes (n, ...) of the next n slices; raises ContractError where they are none or do not fit."""
+        if slab.shape[1:] != self.shape[1:] or slab.dtype != np.uint8 or self.written + len(slab) > self.shape[0]:
+            raise ContractError(
+                f"{self._where}: a slab has the shape {slab.shape} and type {slab.dtype} after {self.written} slices; "
+                f"expected uint8 of {('n', *self.shape[1:])}, {self.shape[0]} slices in all",
+                hint="write the slices one after another, each once",
+            )
+        check_codes(label_counts(slab), self._where)
+        while len(slab):
+            at = self.written - self._begun
+            count = min(len(slab), len(self._held) - at)
+            self._held[at : at + count] = slab[:count]
+            self.written, slab = self.written + count, slab[count:]
+            if at + count == len(self._held) or self.written == self.shape[0]:
+                self._array[self._begun : self.written] = self._held[: at + count]
+                self._begun = self.written
+
+
+@contextmanager
+def labelled_writer(
+    path: str | os.PathLike,
+    shape: tuple[int, ...],
+    voxel_edge_um: float,
+    periodic: tuple[bool, bool, bool],
+    source: str,
+    *,
+    frames: Mapping[str, NDArray[np.float64]] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> Iterator[LabelledWriter]:
+    """Write a volume or series slab by slab, so that it need not fit into memory; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        File (``*.zarr.zip``).
+    shape
+        Extents (z, y, x) or (t, z, y, x).
+    voxel_edge_um, periodic, source, frames, attributes
+        As of :class:`Labelled`.
+
+    Yields
+    ------
+    LabelledWriter
+        Its :meth:`~LabelledWriter.write` takes the slabs.
+
+    Raises
+    ------
+    ContractError
+        The facts or a slab break the contract, or slices are missing at the end.
+    """
+    where, shape = str(path), tuple(int(extent) for extent in shape)
+    _check_form(shape, np.uint8, where)
+    _check_facts(voxel_edge_um, periodic, where)
+    _check_frames(frames or {}, shape, where)
+    facts = {
+        **(attributes or {}),
         "contract": CONTRACT,
-        "axes": list(volume.axes),
-        "voxel_edge_um": float(volume.voxel_edge_um),
+        "axes": list(AXES[len(shape)]),
+        "voxel_edge_um": float(voxel_edge_um),
         "phases": dict(PHASES),
-        "periodic": [bool(side) for side in volume.periodic],
-        "source": volume.source,
+        "periodic": [bool(side) for side in periodic],
+        "source": source,
     }
+    chunks, shards = layout(shape)
     with replacing(path) as unfinished:
         unfinished.unlink()
         with zarr.storage.ZipStore(unfinished, mode="w", compression=zipfile.ZIP_STORED) as store:
-            group = zarr.create_group(store, attributes=attributes)
+            group = zarr.create_group(store, attributes=facts)
             array = group.create_array(
-                "labels", shape=labels.shape, dtype=labels.dtype, chunks=chunks, dimension_names=volume.axes
+                "labels",
+                shape=shape,
+                dtype="uint8",
+                chunks=chunks,
+                shards=shards,
+                compressors=zarr.codecs.ZstdCodec(level=0, checksum=True),
+                dimension_names=AXES[len(shape)],
             )
-            array[...] = labels
-            for name, column in volume.frames.items():
-                series = group.create_array(name, shape=(labels.shape[0],), dtype="float64", dimension_names=("t",))
+            writer = LabelledWriter(array, where)
+            yield writer
+            if writer.written != shape[0]:
+                raise ContractError(
+                    f"{where}: {writer.written} slices were written; expected {shape[0]}", hint="write all slices of the volume"
+                )
+            for name, column in (frames or {}).items():
+                series = group.create_array(name, shape=(shape[0],), dtype="float64", dimension_names=("t",))
                 series[...] = np.asarray(column, dtype=np.float64)
+
+
+def layout(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the chunks of a file of this shape, and the shards that hold them where there are many.
+
+    Chunks are cubes of 128 voxels, so that a block of a volume is read without what lies around it. A series has a chunk per frame as
+    long as a frame is small.
+
+    >>> layout((125, 76, 76)), layout((35, 125, 76, 76))
+    (((125, 76, 76), None), ((1, 125, 76, 76), None))
+    >>> layout((2000, 2000, 2000))
+    ((128, 128, 128), (128, 1024, 1024))
+    """
+    if len(shape) == 4 and math.prod(shape[1:]) <= MOST_OF_FRAME:
+        return (1, *shape[1:]), None
+    frame = shape[-3:]
+    front = (1,) * (len(shape) - 3)
+    chunks = tuple(min(CHUNK, extent) for extent in frame)
+    counts = [-(-extent // chunk) for extent, chunk in zip(frame, chunks, strict=True)]
+    if math.prod(counts) <= MOST_CHUNKS:
+        return (*front, *chunks), None
+    shards = (chunks[0], *(chunk * min(SHARD, count) for chunk, count in zip(chunks[1:], counts[1:], strict=True)))
+    return (*front, *chunks), (*front, *shards)
+
+
+def slabs(labels: Any, depth: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    """Yield a volume or series in slabs along its first axis: of an array in memory views, of one in a file what is read.
+
+    Parameters
+    ----------
+    labels
+        uint8 codes (z, y, x) or (t, z, y, x), a NumPy or zarr array.
+    depth
+        Slices (or frames) of a slab; as many as the file's chunks have, if None.
+    """
+    if depth is None:
+        depth = labels.chunks[0] if hasattr(labels, "chunks") else 1
+    for start in range(0, labels.shape[0], depth):
+        yield np.asarray(labels[start : start + depth])
 
 
 @contextmanager
@@ -177,7 +329,7 @@ def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labell
             f"{str(path)!r} is not a labelled volume ({type(error).__name__}: {error}); expected a .zarr.zip with the array 'labels'",
             hint="name a labelled volume; an image becomes one by the tomography stage, and a file that was cut short must be copied again",
         ) from error
-    with opened:
+    with opened, _damage_named(path):
         facts: dict[str, Any] = dict(group.attrs)
         missing = [key for key in ("voxel_edge_um", "periodic", "axes") if key not in facts]
         if missing or not isinstance(array, zarr.Array) or array.dtype != np.uint8 or array.ndim not in AXES:
@@ -208,21 +360,45 @@ def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labell
         )
 
 
+@contextmanager
+def _damage_named(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what zarr and zip raise on a wrong checksum, while voxels are read, into an error that names the file."""
+    try:
+        yield
+    except (zipfile.BadZipFile, RuntimeError, ValueError) as error:
+        damaged = isinstance(error, zipfile.BadZipFile) or re.search(r"zstd|decompress|checksum|crc32", str(error), re.IGNORECASE)
+        if not damaged:
+            raise
+        raise_machine_error(error, path)
+        raise InputFileError(
+            f"{str(path)!r} is damaged: a checksum of its voxels is wrong ({error})",
+            hint="copy it again from where it is whole, or delete it: the rule that makes it then runs again",
+        ) from error
+
+
 def read_labelled(path: str | os.PathLike) -> Labelled:
     """Read a whole volume or series and check it against the contract."""
     with open_labelled(path) as (array, facts):
         return check(replace(facts, labels=np.asarray(array[...])), str(path))
 
 
-def label_counts(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return how often each of the 256 labels occurs in an array of any shape.
+def checked_slabs(array: "zarr.Array", where: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield the slabs of an array of :func:`open_labelled`, each checked for labels that are no phase codes."""
+    for slab in slabs(array):
+        check_codes(label_counts(slab), where)
+        yield slab
+
+
+def label_counts(labels: Any) -> NDArray[np.int64]:
+    """Return how often each of the 256 labels occurs in an array of any shape, read slab by slab where it lies in a file.
 
     >>> label_counts(np.array([[[0, 0, 2, 4]]], np.uint8))[:5].tolist()
     [2, 0, 1, 0, 1]
     """
     counts = np.zeros(256, np.int64)
-    for part in labels if labels.ndim > 1 else labels[np.newaxis]:  # bincount makes 8 bytes of each voxel, so part by part
-        counts += np.bincount(part.ravel(), minlength=256)
+    for slab in slabs(labels) if labels.ndim > 1 else [labels[np.newaxis]]:
+        for part in slab:  # bincount makes 8 bytes of each voxel, so part by part
+            counts += np.bincount(part.ravel(), minlength=256)
     return counts
 
 
@@ -242,5 +418,15 @@ def occupied_slices(labels: NDArray[np.uint8]) -> slice:
 
     Effective properties of an electrode are taken between the current collector and this surface.
     """
-    filled = np.flatnonzero((labels != PHASES["void"]).reshape(labels.shape[0], -1).mean(axis=1) > 0.5)
+    return filled_slices(np.concatenate([filled_shares(slab) for slab in slabs(labels)]))
+
+
+def filled_shares(slab: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return which share of each slice of a slab (n, y, x) is not void."""
+    return np.array([np.count_nonzero(plane != PHASES["void"]) / plane.size for plane in slab])
+
+
+def filled_slices(shares: NDArray[np.float64]) -> slice:
+    """Return the slices up to the last of which less than half is void; ``shares`` are those of :func:`filled_shares`."""
+    filled = np.flatnonzero(shares > 0.5)
     return slice(0, int(filled[-1]) + 1 if filled.size else 0)

@@ -1,14 +1,12 @@
 """``calandria import``: an image becomes a labelled volume."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pydantic import ValidationError
 
 from ..base.errors import SettingsError
 from ..base.provenance import provenance
 from ..base.settings import mistakes
-from ..base.volumes import write_labelled
 from ..tomography.imports import import_image
 from ..tomography.settings import SampleRow
 from .program import program
@@ -56,6 +54,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"options of calandria import: {mistakes(error, SampleRow)}",
             hint="see calandria import --help for what each option takes",
         ) from error
-    volume = import_image(row)
-    made = provenance("tomography", settings=row.model_dump(exclude={"path"}), inputs={"source": row.path})
-    write_labelled(output, replace(volume, attributes={**volume.attributes, "provenance": made}))
+    settings = row.model_dump(exclude={"path"})
+    import_image(row, output, lambda: provenance("tomography", settings=settings, inputs={"source": row.path}))

@@ -10,6 +10,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from ..base.errors import SettingsError
+from ..base.files import raise_machine_error
 from ..base.phases import phase_code
 from ..base.volumes import CONTRACT, Labelled, check, read_labelled
 from .labels import read_labels
@@ -75,6 +76,7 @@ def is_labelled(path: str | os.PathLike) -> bool:
     try:
         with zipfile.ZipFile(path) as members:
             facts = json.loads(members.read("zarr.json"))
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError):
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise_machine_error(error, path)
         return False
     return isinstance(facts, dict) and facts.get("attributes", {}).get("contract") == CONTRACT

@@ -1,6 +1,6 @@
 """Labels of segmented images to the phase codes of the data contract."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +76,16 @@ def _check_named(found: NDArray, codes: Mapping[int, int], dtype: np.dtype, wher
 def read_labels(view: View, codes: Mapping[int, int]) -> NDArray[np.uint8]:
     """Return the phase codes (z, y, x) of a labelled image, mapped block by block."""
     result = np.empty(view.shape, np.uint8)
-    for target, values, _ in view.blocks("map labels"):
-        result[target] = map_labels(values, codes, view.stack.name)
+    start = 0
+    for slab in label_slabs(view, codes):
+        result[start : start + len(slab)] = slab
+        start += len(slab)
     return result
+
+
+def label_slabs(view: View, codes: Mapping[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the phase codes of a labelled image in slabs (n, y, x) along z, which need not fit into memory together."""
+    return view.slabs("map labels", lambda values: map_labels(values, codes, view.stack.name), np.uint8)
 
 
 def describe_values(view: View, limit: int = 8) -> str:

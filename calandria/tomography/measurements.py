@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.phases import ELECTRODE, NAMES, PORE
-from ..base.volumes import occupied_slices, volume_fractions
+from ..base.volumes import filled_shares, filled_slices, slabs
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,38 @@ def measure(labels: NDArray[np.uint8], voxel_edge_um: float) -> PhaseMeasurement
     >>> found.porosity_free, found.thickness_um, found.profile_phase_fractions["cbd"]
     (0.25, 1.0, [0.0, 0.5, None])
     """
-    per_slice = np.array([np.bincount(plane.ravel(), minlength=5) for plane in labels])
-    electrode = per_slice[:, ELECTRODE].sum(axis=1)
-    fractions = volume_fractions(labels)
-    return PhaseMeasurement(
-        phase_fractions=fractions,
-        phase_voxels={name: int(per_slice[:, code].sum()) for code, name in NAMES.items()},
-        porosity_free=fractions[NAMES[PORE]],
-        thickness_um=occupied_slices(labels).stop * voxel_edge_um,
-        profile_z_um=((np.arange(len(labels)) + 0.5) * voxel_edge_um).tolist(),
-        profile_phase_fractions={
-            NAMES[code]: [float(n / total) if total else None for n, total in zip(per_slice[:, code], electrode)]
-            for code in ELECTRODE
-        },
-    )
+    counts = PhaseCounts()
+    for slab in slabs(labels):
+        counts.add(slab)
+    return counts.measurement(voxel_edge_um)
+
+
+class PhaseCounts:
+    """Counts the phases of each slice of a volume that comes slab by slab, from the current collector on."""
+
+    def __init__(self) -> None:
+        self._per_slice: list[NDArray[np.int64]] = []
+        self._filled: list[NDArray[np.float64]] = []
+
+    def add(self, slab: NDArray[np.uint8]) -> None:
+        """Count the next slices (n, y, x) of phase codes."""
+        self._per_slice += [np.bincount(plane.ravel(), minlength=5) for plane in slab]
+        self._filled.append(filled_shares(slab))
+
+    def measurement(self, voxel_edge_um: float) -> PhaseMeasurement:
+        """Return phases and thickness of all slices that were added."""
+        per_slice = np.array(self._per_slice)
+        electrode = per_slice[:, ELECTRODE].sum(axis=1)
+        whole = electrode.sum()
+        fractions = {NAMES[code]: float(per_slice[:, code].sum() / whole) if whole else 0.0 for code in ELECTRODE}
+        return PhaseMeasurement(
+            phase_fractions=fractions,
+            phase_voxels={name: int(per_slice[:, code].sum()) for code, name in NAMES.items()},
+            porosity_free=fractions[NAMES[PORE]],
+            thickness_um=filled_slices(np.concatenate(self._filled)).stop * voxel_edge_um,
+            profile_z_um=((np.arange(len(per_slice)) + 0.5) * voxel_edge_um).tolist(),
+            profile_phase_fractions={
+                NAMES[code]: [float(n / total) if total else None for n, total in zip(per_slice[:, code], electrode)]
+                for code in ELECTRODE
+            },
+        )

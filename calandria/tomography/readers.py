@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import mmap
 import re
 import struct
 import zipfile
@@ -10,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import h5py
 import numpy as np
 import tifffile
 import zarr
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 from zarr.storage import ZipStore
 
@@ -31,6 +32,8 @@ TIFF_SUFFIXES, HDF5_SUFFIXES = (".tif", ".tiff"), (".h5", ".hdf5", ".hdf", ".he5
 SLICE_SUFFIXES = (*TIFF_SUFFIXES, ".png")
 KNOWN = "TIFF, a folder of TIFF or PNG slices, HDF5, zarr, zarr.zip, npy, or raw with its shape"
 BLOCK_BYTES = 16 << 20
+SLAB_BYTES = 64 << 20
+"""Bytes of a slab of a volume; eight times as many where z is not the slowest axis, for then each slab reads through the whole file."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,15 @@ class Stack:
         Type of the voxels.
     read
         Returns the box of three slices (with bounds, without steps) as an array.
+    grain
+        Slices along its slowest axis that the file unpacks together.
     """
 
     name: str
     shape: Shape
     dtype: np.dtype
     read: Callable[[tuple[slice, ...]], NDArray] = field(repr=False)
+    grain: int = 1
 
     def __getitem__(self, box: tuple[slice, ...]) -> NDArray:
         with _told(self.name):
@@ -137,15 +143,58 @@ class View:
         first, last = along_file[slowest]
         slice_bytes = self.stack.dtype.itemsize * int(np.prod(self.shape)) // (last - first)
         step = max(1, BLOCK_BYTES // slice_bytes, 4 * halo)
+        if self.stack.grain * slice_bytes <= SLAB_BYTES:
+            step = -(-step // self.stack.grain) * self.stack.grain
         reverse = self.flip_z and slowest == "z"
-        for start in progress(range(first, last, step), what, unit="block"):
-            stop = min(start + step, last)
+        starts = [first, *range((first // step + 1) * step, last, step)]  # in step with the grains of the file
+        for start, stop in progress(list(zip(starts, [*starts[1:], last], strict=True)), what, unit="block"):
             low, high = max(first, start - halo), min(last, stop + halo)
             values = self.stack[slice(low, high), *(slice(*along_file[name]) for name in self.axes[1:])].transpose(order)
             target, inner = [slice(0, extent) for extent in self.shape], [slice(None)] * 3
             target[position] = slice(last - stop, last - start) if reverse else slice(start - first, stop - first)
             inner[position] = slice(high - stop, high - start) if reverse else slice(start - low, stop - low)
             yield tuple(target), values[::-1] if self.flip_z else values, tuple(inner)
+
+    def part(self, start: int, stop: int) -> "View":
+        """Return the slices [start, stop) along z of this view."""
+        (first, _), *_ = self.bounds
+        return replace(self, crop=(slice(first + start, first + stop), *self.crop[1:]))
+
+    def slabs(self, what: str, found: Callable[[NDArray], NDArray], dtype: DTypeLike, halo: int = 0) -> Iterator[NDArray]:
+        """Yield what a function makes of the cropped image, in slabs along z from the collector on, so that it need not fit into memory.
+
+        Where z is not the file's slowest axis, each slab reads through the whole file; slabs are then as deep as memory well allows.
+
+        Parameters
+        ----------
+        what
+            Words for the progress line.
+        found
+            Takes a block (z, y, x) of values with its halo, and returns an array of the same shape.
+        dtype
+            Type of what it returns.
+        halo
+            Further voxels on both sides of a block, as far as the crop has them, for filters.
+
+        Yields
+        ------
+        slab
+            (n, y, x), one after another.
+        """
+        height, kind = self.shape[0], np.dtype(dtype)
+        plane = max(kind.itemsize, self.stack.dtype.itemsize) * math.prod(self.shape[1:])
+        in_order = self.axes[0] == "z"
+        depth = max(1, 8 * halo, (SLAB_BYTES if in_order else 8 * SLAB_BYTES) // plane)
+        if in_order and self.stack.grain * plane <= 8 * SLAB_BYTES:
+            depth = -(-depth // self.stack.grain) * self.stack.grain
+        for start in progress(range(0, height, depth), what, unit="slab"):
+            stop = min(start + depth, height)
+            low, high = max(0, start - halo), min(height, stop + halo)
+            part = self.part(low, high)
+            slab = np.empty(part.shape, kind)
+            for target, values, inner in part.blocks(what, halo):
+                slab[target] = found(values)[inner]
+            yield slab[start - low : stop - low]
 
     def values(self) -> NDArray:
         """Return the cropped image (z, y, x) in the file's own type."""
@@ -312,7 +361,23 @@ def _raw(path: Path, shape: Shape, dtype: str) -> Stack:
             if per_voxel in (1, 2, 4, 8)
             else "mend the shape or the dtype, or cut off a header",
         )
-    return Stack(path.name, shape, kind, np.memmap(path, kind, "r", shape=shape).__getitem__)
+    return Stack(path.name, shape, kind, _copied(np.memmap(path, kind, "r", shape=shape)))
+
+
+def _copied(array: np.memmap) -> Callable[[tuple[slice, ...]], NDArray]:
+    """Return a function that reads boxes of a mapped file and gives its pages back, which else count as this process's memory."""
+    mapped = array
+    while isinstance(mapped.base, np.ndarray):
+        mapped = mapped.base
+    pages = mapped.base
+
+    def read(box: tuple[slice, ...]) -> NDArray:
+        values = np.array(array[box])
+        if isinstance(pages, mmap.mmap):
+            pages.madvise(mmap.MADV_DONTNEED)
+        return values
+
+    return read
 
 
 def _npy(path: Path) -> Stack:
@@ -320,7 +385,7 @@ def _npy(path: Path) -> Stack:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim != 3:
         raise _not_volume(path, array.shape)
-    return Stack(path.name, array.shape, array.dtype, array.__getitem__)
+    return Stack(path.name, array.shape, array.dtype, _copied(array))
 
 
 def _choose(path: Path, dataset: str, arrays: Mapping[str, Any]) -> Any:
@@ -345,7 +410,8 @@ def _in_file(path: Path, array: Any) -> Stack:
     extra = max(0, len(array.shape) - 3)
     if len(array.shape) < 3 or any(extent != 1 for extent in array.shape[:extra]):
         raise _not_volume(path, tuple(array.shape))
-    return _InFile(path.name, tuple(array.shape[extra:]), np.dtype(array.dtype), lambda box: array[(*(0,) * extra, *box)])
+    grain = (getattr(array, "chunks", None) or (1,) * len(array.shape))[extra]
+    return _InFile(path.name, tuple(array.shape[extra:]), np.dtype(array.dtype), lambda box: array[(*(0,) * extra, *box)], grain)
 
 
 def _hdf5(path: Path, dataset: str, opened: ExitStack) -> Stack:
@@ -420,7 +486,7 @@ def _pages(path: Path, series: tifffile.TiffPageSeries, opened: ExitStack) -> Ca
     if series.dataoffset is not None:
         with _told(path.name):
             byteorder = series.keyframe.parent.byteorder
-            return np.memmap(path, series.dtype.newbyteorder(byteorder), "r", series.dataoffset, tuple(series.shape)).__getitem__
+            return _copied(np.memmap(path, series.dtype.newbyteorder(byteorder), "r", series.dataoffset, tuple(series.shape)))
     if len(series.pages) != series.shape[0]:
         return lambda box: series.asarray()[box]
     try:

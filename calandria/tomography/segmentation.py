@@ -4,8 +4,12 @@ N. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62, doi 10.1109/TSMC.1979.431007
 T.-S. Chen, P.-C. Chung, J. Inf. Sci. Eng. 17 (2001) 713. The search for the thresholds is scikit-image's.
 """
 
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +21,16 @@ from ..base.phases import NAMES
 from .readers import Stack, View
 
 N_BINS = 256
+IN_MEMORY = 64 << 20
+"""Bytes of a filtered image above which it is kept in a temporary file."""
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Phases of a grey image and how they were found.
+    """How phases are found in a grey image.
 
     Parameters
     ----------
-    labels
-        uint8 phase codes (z, y, x).
     method
         ``"otsu"`` or ``"multi_otsu"``.
     thresholds
@@ -41,7 +45,6 @@ class Segmentation:
         Edge of the median filter's cube in voxels, 1 for none.
     """
 
-    labels: NDArray[np.uint8]
     method: str
     thresholds: tuple[float, ...]
     classes: tuple[int, ...]
@@ -50,7 +53,7 @@ class Segmentation:
     median_filter: int
 
     def report(self) -> dict:
-        """Return everything but the labels, for records."""
+        """Return it as plain values, for records."""
         return {
             "method": self.method,
             "thresholds": list(self.thresholds),
@@ -59,6 +62,19 @@ class Segmentation:
             "separability": self.separability,
             "median_filter": self.median_filter,
         }
+
+
+@dataclass(frozen=True)
+class SegmentedImage(Segmentation):
+    """A segmentation with its result.
+
+    Parameters
+    ----------
+    labels
+        uint8 phase codes (z, y, x).
+    """
+
+    labels: NDArray[np.uint8]
 
 
 def histogram(view: View) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -91,8 +107,23 @@ def histogram(view: View) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return counts, upper
 
 
-def segment(view: View, method: str, classes: Sequence[int], median_filter: int = 1) -> Segmentation:
+def segment(view: View, method: str, classes: Sequence[int], median_filter: int = 1) -> SegmentedImage:
+    """Return the labels of a whole image; parameters and errors are those of :func:`segmented`."""
+    labels, start = np.empty(view.shape, np.uint8), 0
+    with segmented(view, method, classes, median_filter) as (found, parts):
+        for slab in parts:
+            labels[start : start + len(slab)] = slab
+            start += len(slab)
+    return SegmentedImage(**vars(found), labels=labels)
+
+
+@contextmanager
+def segmented(
+    view: View, method: str, classes: Sequence[int], median_filter: int = 1, scratch: str | os.PathLike | None = None
+) -> Iterator[tuple[Segmentation, Iterator[NDArray[np.uint8]]]]:
     """Segment a grey image into phases, from dark to bright, by thresholds on its whole (cropped) histogram.
+
+    The image is read three times, for the range of its grey values, their histogram and the labels, each time slab by slab.
 
     Parameters
     ----------
@@ -104,6 +135,14 @@ def segment(view: View, method: str, classes: Sequence[int], median_filter: int 
         Phase codes from dark to bright.
     median_filter
         Edge of the cube of a median filter before everything else, in voxels and odd; the image's border voxels are repeated outwards.
+    scratch
+        Folder for the filtered image, where it is larger than 64 MB; the system's for temporary files if None. It is filtered once,
+        since that costs far more than all passes over it.
+
+    Yields
+    ------
+    segmentation, slabs
+        What was found in the histogram, and the labels in slabs (n, y, x) along z.
 
     Raises
     ------
@@ -119,34 +158,31 @@ def segment(view: View, method: str, classes: Sequence[int], median_filter: int 
         )
     if median_filter < 1 or median_filter % 2 == 0:
         raise SettingsError(f"median filter {median_filter} is not an odd number of voxels", hint="say 1 (none), 3, 5, ...")
-    if median_filter > 1:
-        view = _filtered(view, median_filter)
-    counts, upper = histogram(view)
-    if np.count_nonzero(counts) < len(classes):
-        raise ContractError(
-            f"{view.stack.name} has {np.count_nonzero(counts)} different grey values; expected more for {len(classes)} classes",
-            hint="an image with so few values is already segmented: give its label map instead",
+    with ExitStack() as opened:
+        if median_filter > 1:
+            view = _filtered(view, median_filter, opened.enter_context(SpooledTemporaryFile(IN_MEMORY, dir=scratch)))
+        counts, upper = histogram(view)
+        if np.count_nonzero(counts) < len(classes):
+            raise ContractError(
+                f"{view.stack.name} has {np.count_nonzero(counts)} different grey values; expected more for {len(classes)} classes",
+                hint="an image with so few values is already segmented: give its label map instead",
+            )
+        if method == "otsu":
+            thresholds = np.atleast_1d(threshold_otsu(hist=(counts, upper)))
+        else:
+            thresholds = threshold_multiotsu(classes=len(classes), hist=(counts, upper))
+        codes = np.array(classes, np.uint8)
+        # thresholds are upper edges of bins, so that each bin belongs to one class
+        totals = np.bincount(np.searchsorted(thresholds, upper, side="left"), counts, len(classes)).astype(np.int64)
+        found = Segmentation(
+            method,
+            tuple(float(t) for t in thresholds),
+            tuple(int(code) for code in classes),
+            tuple((totals / totals.sum()).tolist()),
+            _separability(counts, upper, thresholds),
+            median_filter,
         )
-    if method == "otsu":
-        thresholds = np.atleast_1d(threshold_otsu(hist=(counts, upper)))
-    else:
-        thresholds = threshold_multiotsu(classes=len(classes), hist=(counts, upper))
-    codes = np.array(classes, np.uint8)
-    labels, totals = np.empty(view.shape, np.uint8), np.zeros(len(classes), np.int64)
-    for target, values, _ in view.blocks("segment"):
-        indices = _class_of(values, thresholds)
-        totals += np.bincount(indices.ravel(), minlength=len(classes))
-        labels[target] = codes[indices]
-    shares = totals / totals.sum()
-    return Segmentation(
-        labels,
-        method,
-        tuple(float(t) for t in thresholds),
-        tuple(int(code) for code in classes),
-        tuple(shares.tolist()),
-        _separability(counts, upper, thresholds),
-        median_filter,
-    )
+        yield found, view.slabs("segment", lambda values: codes[_class_of(values, thresholds)], np.uint8)
 
 
 def _class_of(values: NDArray, thresholds: NDArray) -> NDArray[np.integer]:
@@ -156,15 +192,26 @@ def _class_of(values: NDArray, thresholds: NDArray) -> NDArray[np.integer]:
     return np.searchsorted(thresholds, values, side="left")
 
 
-def _filtered(view: View, size: int) -> View:
-    """Return the median-filtered image; it is held in memory, since the filter costs far more than all passes over it."""
+def _filtered(view: View, size: int, file: SpooledTemporaryFile) -> View:
+    """Return the median-filtered image, which is written to a temporary file."""
     kind = view.stack.dtype.newbyteorder("=")
     dtype = np.dtype(np.float32 if kind == np.float16 else np.uint8 if kind == np.bool_ else kind)
-    whole = np.empty(view.shape, dtype)
-    for target, values, inner in view.blocks("median filter", halo=size // 2):
+
+    def filtered(values: NDArray) -> NDArray:
         _check_finite(values, view.stack.name)
-        whole[target] = median(values.astype(dtype, copy=False), size=size, mode="nearest")[inner]
-    return View(Stack(view.stack.name, view.shape, dtype, whole.__getitem__))
+        return median(values.astype(dtype, copy=False), size=size, mode="nearest")
+
+    for slab in view.slabs("median filter", filtered, dtype, halo=size // 2):
+        file.write(np.ascontiguousarray(slab).data)
+    plane = view.shape[1:]
+
+    def read(box: tuple[slice, ...]) -> NDArray:
+        start, stop, _ = box[0].indices(view.shape[0])
+        file.seek(start * math.prod(plane) * dtype.itemsize)
+        raw = file.read((stop - start) * math.prod(plane) * dtype.itemsize)
+        return np.frombuffer(raw, dtype).reshape(stop - start, *plane)[:, *box[1:]]
+
+    return View(Stack(view.stack.name, view.shape, dtype, read))
 
 
 def _check_finite(values: NDArray, where: str) -> None:

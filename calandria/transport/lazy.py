@@ -1,5 +1,6 @@
 """Volumes that stay in their file until a rank asks for its slices."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import ContractError
 from ..base.phases import CODES, VOID
+from ..base.volumes import label_counts
 
 
 class SlicedVolume:
@@ -24,7 +26,7 @@ class SlicedVolume:
 def _read(array: Any, box: tuple[slice, slice, slice], known: tuple[int, ...] | None) -> NDArray:
     part = np.asarray(array[box])
     if known is not None:
-        unknown = sorted(set(np.flatnonzero(np.bincount(part.ravel(), minlength=1)).tolist()) - set(known))
+        unknown = sorted(set(np.flatnonzero(label_counts(part)).tolist()) - set(known))
         if unknown:
             raise ContractError(
                 f"slices {box[0].start}:{box[0].stop} hold the labels {unknown}; expected the phase codes {list(known)}",
@@ -33,19 +35,24 @@ def _read(array: Any, box: tuple[slice, slice, slice], known: tuple[int, ...] | 
     return part
 
 
-def electrode_slices(array: Any, communicator: Any = None, block: int = 32) -> int:
+def electrode_slices(array: Any, communicator: Any = None) -> int:
     """Return how many slices along z the electrode fills: up to the last of which less than half is void.
 
-    Each rank looks at its share of the slices, some at a time; all ranks return the same number. A volume of nothing but void
-    raises ContractError.
+    Each rank looks at its share of the slices, in pieces as the file's chunks are; all ranks return the same number. A volume of
+    nothing but void raises ContractError.
     """
     size, rank = (communicator.size, communicator.rank) if communicator is not None else (1, 0)
-    first, last = array.shape[0] * rank // size, array.shape[0] * (rank + 1) // size
+    height, width, _ = array.shape
+    deep, wide, _ = getattr(array, "chunks", (32, width, 0))
+    pieces = range(0, height, deep)
     top = 0
-    for start in range(first, last, block):
-        part = np.asarray(array[start : min(start + block, last)])
-        filled = np.flatnonzero((part != VOID).reshape(part.shape[0], -1).mean(axis=1) > 0.5)
-        top = max(top, start + int(filled[-1]) + 1 if filled.size else 0)
+    for start in pieces[len(pieces) * rank // size : len(pieces) * (rank + 1) // size]:
+        filled = np.zeros(min(deep, height - start), np.int64)
+        for begin in range(0, width, wide):
+            for index, plane in enumerate(np.asarray(array[start : start + deep, begin : begin + wide])):
+                filled[index] += np.count_nonzero(plane != VOID)
+        surface = np.flatnonzero(2 * filled > math.prod(array.shape[1:]))
+        top = max(top, start + int(surface[-1]) + 1 if surface.size else 0)
     top = max(communicator.allgather(top)) if communicator is not None else top
     if not top:
         raise ContractError(

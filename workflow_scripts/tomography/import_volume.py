@@ -2,12 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from calandria.base.inputs import write_inputs
 from calandria.base.provenance import provenance
 from calandria.base.stage import read_given
-from calandria.base.volumes import write_labelled
 from calandria.cli.program import program, run
 from calandria.tomography.imports import import_image
 from calandria.tomography.settings import RULES, SampleRow, TomographySettings
@@ -24,9 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     given = read_given(options.settings, TomographySettings, RULES, "import_volume")
     row = SampleRow.from_mapping({"median_filter": given.settings.median_filter, **given["row"]}, str(options.settings))
-    volume = import_image(row)
-    made = provenance(given, inputs={"source": row.path})
-    write_labelled(options.output, replace(volume, attributes={**volume.attributes, "provenance": made}))
+    made = import_image(row, options.output, lambda: provenance(given, inputs={"source": row.path}))
     if options.output_inputs:
         write_inputs(options.output_inputs, given.get("inputs"), {"source": row.path}, made["inputs_sha256"])
 

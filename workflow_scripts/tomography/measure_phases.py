@@ -13,9 +13,9 @@ from calandria.base.errors import ContractError
 from calandria.base.provenance import provenance
 from calandria.base.records import write_json
 from calandria.base.stage import read_given
-from calandria.base.volumes import read_labelled
+from calandria.base.volumes import checked_slabs, open_labelled
 from calandria.cli.program import program, run
-from calandria.tomography.measurements import measure
+from calandria.tomography.measurements import PhaseCounts
 from calandria.tomography.settings import RULES, TomographySettings
 
 
@@ -27,21 +27,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", required=True, help="record (JSON); lengths in um, fractions of 1")
     options = parser.parse_args(arguments)
     given = read_given(options.settings, TomographySettings, RULES, "measure_phases")
-    volume = read_labelled(options.volume)
-    if volume.labels.ndim != 3:
-        raise ContractError(
-            f"{options.volume} is a series; expected a volume (z, y, x)", hint="series are measured by transport.measure_frames"
-        )
+    digest, phases = hashlib.sha256(), PhaseCounts()
+    with open_labelled(options.volume) as (array, volume):
+        if array.ndim != 3:
+            raise ContractError(
+                f"{options.volume} is a series; expected a volume (z, y, x)",
+                hint="series are measured by transport.measure_frames",
+            )
+        for slab in checked_slabs(array, options.volume):
+            digest.update(np.ascontiguousarray(slab).data)
+            phases.add(slab)
+        shape = array.shape
     write_json(
         options.output,
         {
             "sample": volume.attributes.get("sample"),
             "source": volume.source,
             "segmentation": volume.attributes.get("segmentation"),
-            "shape": volume.labels.shape,
+            "shape": shape,
             "voxel_edge_um": volume.voxel_edge_um,
-            "labels_sha256": hashlib.sha256(np.ascontiguousarray(volume.labels).data).hexdigest(),
-            **measure(volume.labels, volume.voxel_edge_um).record(),
+            "labels_sha256": digest.hexdigest(),
+            **phases.measurement(volume.voxel_edge_um).record(),
             "provenance": provenance(given, inputs={"volume": options.volume}),
         },
     )
