@@ -3,14 +3,12 @@
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import socket
-import stat
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -135,33 +133,6 @@ def raise_machine_error(error: BaseException, path: str | os.PathLike) -> None:
         ):
             raise MemoryError(f"while reading {os.fspath(path)!r}: {str(behind).splitlines()[0]}") from error
         behind = behind.__cause__ or behind.__context__
-
-
-def listing_digest(paths: Iterable[str | os.PathLike]) -> str:
-    """Return a SHA-256 over names, sizes and times of files, of which none is opened; of a folder, the files in it count.
-
-    It stands for the content of inputs of many files (a folder of slices, a run of dumps) where reading them would take too long:
-    a file that is added, missing, longer, or of another time, older ones too, gives another digest. What does not exist counts as such.
-    """
-    digest = hashlib.sha256()
-
-    def add(path: str, found: os.stat_result | None) -> None:
-        digest.update(f"{path}\0{(found.st_size, found.st_mtime_ns) if found else None}\n".encode(errors="surrogateescape"))
-
-    for path in sorted(map(str, paths)):
-        try:
-            found = os.stat(path)  # noqa: PTH116
-        except (FileNotFoundError, NotADirectoryError):
-            add(path, None)
-            continue
-        if not stat.S_ISDIR(found.st_mode):
-            add(path, found)
-            continue
-        for folder, folders, files in os.walk(path):
-            folders.sort()
-            for name in sorted(files):
-                add(os.path.join(folder, name), os.stat(os.path.join(folder, name)))  # noqa: PTH116, PTH118
-    return digest.hexdigest()
 
 
 def read_text(path: str | os.PathLike, what: str = "file") -> str:

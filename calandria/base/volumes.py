@@ -8,10 +8,13 @@ frame; its attributes are those of :class:`Labelled`.
 import math
 import os
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -246,9 +249,9 @@ def labelled_writer(
         "source": source,
     }
     chunks, shards = layout(shape)
-    with replacing(path) as unfinished:
-        unfinished.unlink()
-        with zarr.storage.ZipStore(unfinished, mode="w", compression=zipfile.ZIP_STORED) as store:
+    with replacing(path) as unfinished, tempfile.TemporaryDirectory(prefix=".unfinished-", dir=unfinished.parent) as folder:
+        packed = Path(folder) / "packed.zip"
+        with zarr.storage.ZipStore(packed, mode="w", compression=zipfile.ZIP_STORED) as store:
             group = zarr.create_group(store, attributes=facts)
             array = group.create_array(
                 "labels",
@@ -268,6 +271,17 @@ def labelled_writer(
             for name, column in (frames or {}).items():
                 series = group.create_array(name, shape=(shape[0],), dtype="float64", dimension_names=("t",))
                 series[...] = np.asarray(column, dtype=np.float64)
+        _repack(packed, unfinished)
+
+
+def _repack(source: Path, target: Path) -> None:
+    """Copy a zip file with its entries in order and without their times, so that equal volumes are equal files."""
+    with zipfile.ZipFile(source) as made, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:
+        for entry in sorted(made.infolist(), key=lambda entry: entry.filename):
+            kept = zipfile.ZipInfo(entry.filename)
+            kept.file_size, kept.external_attr = entry.file_size, entry.external_attr
+            with made.open(entry) as content, packed.open(kept, "w") as stream:
+                shutil.copyfileobj(content, stream, 1 << 20)
 
 
 def layout(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calandria.base.errors import ContractError, InputFileError
-from calandria.base.files import existing_file, listing_digest, replacing, write_text
+from calandria.base.files import existing_file, replacing, write_text
 from calandria.base.records import (
     canonical_json,
     content_digest,
@@ -172,21 +172,3 @@ def test_digest_of_a_folder_sees_names_and_contents_and_not_the_folder_itself(tm
 
 def test_digest_of_content_is_blind_to_order_only():
     assert content_digest({"a": 1, "b": 2}) == content_digest({"b": 2, "a": 1}) != content_digest({"a": 1, "b": 3})
-
-
-def test_a_listing_digest_sees_every_change_but_opens_nothing(tmp_path, monkeypatch):
-    for name in ("a", "b", "folder/c"):
-        write_text(tmp_path / name, "x")
-    monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("opened"))
-    everything = [tmp_path / "a", tmp_path / "folder"]
-    seen = [listing_digest(everything), listing_digest(reversed(everything))]
-    assert seen[0] == seen[1]
-    os.utime(tmp_path / "a", ns=(1, 1))  # an older time
-    seen.append(listing_digest(everything))
-    os.truncate(tmp_path / "folder/c", 0)
-    seen.append(listing_digest(everything))
-    (tmp_path / "folder/c").rename(tmp_path / "folder/d")
-    seen.append(listing_digest(everything))
-    (tmp_path / "a").unlink()
-    seen.append(listing_digest(everything))
-    assert len(set(seen)) == len(seen) - 1

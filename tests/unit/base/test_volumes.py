@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+import time
 import zipfile
 
 import numpy as np
@@ -9,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import ZipStore
 
+from calandria.base import volumes
 from calandria.base.errors import ContractError, InputFileError
 from calandria.base.volumes import (
     Labelled,
     check,
+    checked_slabs,
     label_counts,
+    labelled_writer,
+    layout,
     occupied_slices,
     open_labelled,
     read_labelled,
@@ -206,3 +211,137 @@ def test_the_electrode_fills_the_slices_up_to_the_last_that_is_more_than_half_fi
     for z, count in enumerate(void):
         array[z].ravel()[:count] = 4
     assert occupied_slices(array) == slice(0, filled)
+
+
+FACTS = (0.4, (False, True, True), "a test")
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks and shards so small that a volume of a test has many of both."""
+    monkeypatch.setattr(volumes, "CHUNK", 4)
+    monkeypatch.setattr(volumes, "SHARD", 2)
+    monkeypatch.setattr(volumes, "MOST_CHUNKS", 3)
+    monkeypatch.setattr(volumes, "MOST_OF_FRAME", 100)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (125, 76, 76), (251, 301, 301), (600, 600, 600), (2000, 1500, 90), (3, 900, 900, 900)]
+)
+def test_chunks_are_of_128_voxels_and_shards_hold_whole_chunks(shape):
+    chunks, shards = layout(shape)
+    assert max(chunks[-3:]) <= 128 and all(chunk in (1, 128, extent) for chunk, extent in zip(chunks, shape, strict=True))
+    if shards is not None:
+        assert all(shard % chunk == 0 for shard, chunk in zip(shards, chunks, strict=True))
+        assert shards[-3] == chunks[-3], "one layer of chunks at a time can be written"
+
+
+@pytest.mark.parametrize("shape", [(11, 9, 10), (2, 11, 9, 10), (3, 4, 5, 5)])
+def test_blocks_of_a_file_with_shards_are_those_of_the_array_for_any_reader_of_zarr(tmp_path, small_chunks, shape):
+    made = volume(labels=labels(shape))
+    write_labelled(tmp_path / "v.zarr.zip", made)
+    assert np.array_equal(read_labelled(tmp_path / "v.zarr.zip").labels, made.labels)
+    with ZipStore(tmp_path / "v.zarr.zip", mode="r") as store:
+        array = zarr.open_group(store, mode="r")["labels"]
+        assert (array.shards is None) == (shape == (3, 4, 5, 5))
+        box = (*(slice(None) for _ in shape[3:]), slice(3, 9), slice(1, 7), slice(5, 10))
+        assert np.array_equal(array[box], made.labels[box])
+
+
+@pytest.mark.parametrize("depths", [(11,), (1,) * 11, (3, 5, 3), (6, 5)])
+def test_slabs_of_any_depth_make_the_file_that_the_whole_volume_makes(tmp_path, small_chunks, depths):
+    made = volume(labels=labels((11, 9, 10)), attributes={"film": "f"})
+    write_labelled(tmp_path / "whole.zarr.zip", made)
+    with labelled_writer(tmp_path / "slabs.zarr.zip", made.labels.shape, *FACTS, attributes={"film": "f"}) as writer:
+        for start, depth in zip(np.cumsum([0, *depths]), depths):
+            writer.write(made.labels[start : start + depth])
+    assert (tmp_path / "whole.zarr.zip").read_bytes() == (tmp_path / "slabs.zarr.zip").read_bytes()
+
+
+def test_equal_volumes_are_equal_files_whenever_they_are_written(tmp_path, small_chunks, monkeypatch):
+    made = volume(labels=labels((11, 9, 10)))
+    for number, year in enumerate((1999, 2031)):
+        clock = time.struct_time((year, 2, 3, 4, 5, 6, 0, 1, 0))
+        monkeypatch.setattr(time, "localtime", lambda *_, clock=clock: clock)
+        write_labelled(tmp_path / f"{number}.zarr.zip", made)
+    assert (tmp_path / "0.zarr.zip").read_bytes() == (tmp_path / "1.zarr.zip").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.zarr.zip", "1.zarr.zip"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "match"),
+    [
+        ([labels((5, 4, 3))], "5 slices were written; expected 6"),
+        ([labels((5, 4, 3)), labels((2, 4, 3))], r"after 5 slices; expected uint8 of \('n', 4, 3\), 6 slices in all"),
+        ([labels((6, 3, 4))], r"a slab has the shape \(6, 3, 4\)"),
+        ([labels((6, 4, 3)).astype(np.int64)], "type int64"),
+        ([labels((3, 4, 3)), np.full((3, 4, 3), 3, np.uint8)], r"found labels \[3\]"),
+    ],
+)
+def test_slabs_that_are_no_volume_are_named_and_nothing_is_written(tmp_path, parts, match):
+    with (
+        pytest.raises(ContractError, match=match),
+        labelled_writer(tmp_path / "v.zarr.zip", (6, 4, 3), *FACTS) as writer,
+    ):
+        for part in parts:
+            writer.write(part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_former_versions_are_read(tmp_path):
+    """Chunks were 32 whole planes, and frames one chunk each, without a checksum of their own."""
+    for name, made in (("volume", volume(labels=labels((70, 9, 8)))), ("series", series())):
+        shape = made.labels.shape
+        attributes = {**GOOD, "contract": "calandria-labels-1", "axes": list(made.axes)}
+        with ZipStore(tmp_path / f"{name}.zarr.zip", mode="w") as store:
+            group = zarr.create_group(store, attributes=attributes)
+            chunks = (1, *shape[1:]) if len(shape) == 4 else (32, *shape[1:])
+            group.create_array("labels", shape=shape, dtype="uint8", chunks=chunks)[...] = made.labels
+        assert np.array_equal(read_labelled(tmp_path / f"{name}.zarr.zip").labels, made.labels)
+        with open_labelled(tmp_path / f"{name}.zarr.zip") as (array, _):
+            assert np.array_equal(np.concatenate(list(checked_slabs(array, name))), made.labels)
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_wrong_checksum_of_the_voxels_is_named(tmp_path, request, shards):
+    if shards:
+        request.getfixturevalue("small_chunks")
+    write_labelled(tmp_path / "v.zarr.zip", volume(labels=labels((11, 9, 10))))
+    with zipfile.ZipFile(tmp_path / "v.zarr.zip") as archive:
+        entry = next(info for info in archive.infolist() if "/c/" in info.filename)
+    content = bytearray((tmp_path / "v.zarr.zip").read_bytes())
+    content[entry.header_offset + 30 + len(entry.filename) + 12] ^= 0xFF
+    (tmp_path / "v.zarr.zip").write_bytes(content)
+    with open_labelled(tmp_path / "v.zarr.zip") as (array, _):
+        assert array.shape == (11, 9, 10)
+    with pytest.raises(InputFileError, match="is damaged: a checksum of its voxels is wrong"):
+        read_labelled(tmp_path / "v.zarr.zip")
+    with (
+        pytest.raises(InputFileError, match="is damaged"),
+        open_labelled(tmp_path / "v.zarr.zip") as (array, _),
+    ):
+        array[:3, :3, :3]  # a part of a shard, whose zip checksum nobody sees
+
+
+def test_counts_and_checks_hold_one_slab_of_a_file_at_a_time(tmp_path, small_chunks):
+    class Watched:
+        """An array of a file that notes how much of it is read at once."""
+
+        def __init__(self, array):
+            self.array, self.shape, self.ndim, self.chunks = array, array.shape, array.ndim, array.chunks
+            self.read = []
+
+        def __getitem__(self, box):
+            found = self.array[box]
+            self.read.append(found.size)
+            return found
+
+    made = volume(labels=labels((40, 9, 10)))
+    write_labelled(tmp_path / "v.zarr.zip", made)
+    with open_labelled(tmp_path / "v.zarr.zip") as (array, _):
+        for work in (label_counts, occupied_slices, lambda array: sum(slab.size for slab in checked_slabs(array, "v"))):
+            watched = Watched(array)
+            work(watched)
+            assert max(watched.read) == 4 * 9 * 10 and sum(watched.read) == array.size
+        assert label_counts(array).tolist() == label_counts(made.labels).tolist()
+        assert occupied_slices(array) == occupied_slices(made.labels)
