@@ -28,6 +28,7 @@ from .phases import CODES, NAMES, PHASES
 if TYPE_CHECKING:
     import xarray
     import zarr
+    import zarr.codecs
 else:
     zarr = OptionalModule("zarr", "a file of labels (*.zarr.zip)")
 

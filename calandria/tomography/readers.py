@@ -366,7 +366,7 @@ def _raw(path: Path, shape: Shape, dtype: str) -> Stack:
 
 def _copied(array: np.memmap) -> Callable[[tuple[slice, ...]], NDArray]:
     """Return a function that reads boxes of a mapped file and gives its pages back, which else count as this process's memory."""
-    mapped = array
+    mapped: NDArray = array
     while isinstance(mapped.base, np.ndarray):
         mapped = mapped.base
     pages = mapped.base

@@ -160,7 +160,11 @@ def segmented(
         raise SettingsError(f"median filter {median_filter} is not an odd number of voxels", hint="say 1 (none), 3, 5, ...")
     with ExitStack() as opened:
         if median_filter > 1:
-            view = _filtered(view, median_filter, opened.enter_context(SpooledTemporaryFile(IN_MEMORY, dir=scratch)))
+            view = _filtered(
+                view,
+                median_filter,
+                opened.enter_context(SpooledTemporaryFile(IN_MEMORY, dir=os.fspath(scratch) if scratch else None)),
+            )
         counts, upper = histogram(view)
         if np.count_nonzero(counts) < len(classes):
             raise ContractError(
