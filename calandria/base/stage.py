@@ -194,13 +194,13 @@ def file_name(content: Mapping[str, Any]) -> str:
     return f"{content['rule']}-{content_digest(content)[:16]}.json"
 
 
-def read_given(path: str | os.PathLike, model: type[Settings], rules: Mapping[str, Rule], rule: str) -> Given[Settings]:
+def read_given(path: str | os.PathLike | None, model: type[Settings], rules: Mapping[str, Rule], rule: str) -> Given[Settings]:
     """Read what the workflow wrote for a rule's program; settings that the file lacks have their defaults.
 
     Parameters
     ----------
     path
-        JSON file: ``settings``, keys of the stage's section, and what else the rule gives.
+        JSON file, None for all defaults: ``settings``, keys of the stage's section, and what else the rule gives.
     model
         Class of the stage's section.
     rules, rule
@@ -213,13 +213,13 @@ def read_given(path: str | os.PathLike, model: type[Settings], rules: Mapping[st
     SettingsError
         A setting is unknown or out of range; the file was written for another rule.
     """
-    content = read_json(path)
+    content = {"settings": {}} if path is None else read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
         raise InputFileError(
             f"{str(path)!r} holds no JSON object with the key settings",
             hint='write e.g. {"settings": {}} for the defaults; the settings of the stage stand below that key',
         )
-    wanted = DIGEST_IN_NAME.search(Path(path).name)
+    wanted = DIGEST_IN_NAME.search(Path(path).name) if path is not None else None
     if wanted and not content_digest(content).startswith(wanted[1]):
         raise InputFileError(
             f"{str(path)!r} was changed: its content has another digest than its name says",

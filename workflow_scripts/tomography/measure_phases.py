@@ -22,7 +22,7 @@ from calandria.tomography.settings import RULES, TomographySettings
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, measure one volume."""
     parser = program(__doc__ or "", "measure_phases")
-    parser.add_argument("--settings", required=True, help="JSON file of what the rule reads")
+    parser.add_argument("--settings", help="JSON file that the workflow writes; it holds the rule and its version")
     parser.add_argument("--volume", required=True, help="labelled volume (.zarr.zip)")
     parser.add_argument("--output", required=True, help="record (JSON); lengths in um, fractions of 1")
     options = parser.parse_args(arguments)

@@ -50,7 +50,7 @@ def frame_rows(name: str, series: Labelled) -> Iterator[Mapping[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, measure all frames."""
     parser = program(__doc__ or "", "measure_frames")
-    parser.add_argument("--settings", required=True, help="JSON file of what the rule reads")
+    parser.add_argument("--settings", help="JSON file that the workflow writes; it holds the rule and its version")
     parser.add_argument(
         "--series", nargs="+", required=True, metavar="NAME=FILE", help="series (.zarr.zip) and their names in the table"
     )
