@@ -1,4 +1,7 @@
 # Mini-volumes of one case study, the network that encodes and rebuilds them, and how well it does.
+from calandria.autoencoder import stage as autoencoder_stage
+
+AUTOENCODER = STUDY.settings.autoencoder
 
 
 rule list_mini_volumes:
@@ -21,12 +24,9 @@ rule list_mini_volumes:
     params:
         settings=settings_of("list_mini_volumes"),
         named=named_volumes,
-        straddle=straddle,
-        slice_axis=STUDY.settings.tomography.slice_axis,
     shell:
-        "python -m workflow_scripts.tomography.list_mini_volumes"
-        " --volumes {params.named:q} --slice-window {wildcards.window} --stride {wildcards.stride}"
-        " --slice-axis {params.slice_axis} {params.straddle} --output {output} 2> {log}"
+        "python -m workflow_scripts.autoencoder.list_mini_volumes --settings {params.settings}"
+        " --volumes {params.named:q} --output {output} 2> {log}"
 
 
 rule search_autoencoder:
@@ -44,26 +44,27 @@ rule search_autoencoder:
     localrule: True
     conda:
         "../envs/torch.yaml"
-    threads: STUDY.settings.autoencoder.search.threads
+    threads: AUTOENCODER.learning.search.budget.threads if AUTOENCODER.learning.search else 1
     resources:
         mem_mb=16000,
         runtime=2880,
-        gpu=gpus(STUDY.settings.autoencoder.training.device),
+        gpu=gpus(AUTOENCODER.learning.device),
         launch="local",
     params:
         settings=settings_of("search_autoencoder"),
         python=lambda wildcards, resources: searcher(resources),
         workers=lambda wildcards, threads, resources: search_workers(
-            STUDY.settings.autoencoder.search, threads, resources
+            AUTOENCODER.learning.search.budget, threads, resources
+        ),
+        control=lambda wildcards, resources: training_control(
+            AUTOENCODER.learning, AUTOENCODER.cache_mb, resources
         ),
         named=named_volumes,
-        straddle=straddle,
-        split=lambda wildcards: STUDY.case(wildcards.case).split,
         directory=f"results/{STUDY.settings.name}/scratch/search_autoencoder_{{case}}",
     shell:
         "exec {params.python} -m workflow_scripts.autoencoder.search_autoencoder"
-        " --settings {params.settings} --volumes {params.named:q} --split {params.split} {params.straddle}"
-        " --directory {params.directory} {params.workers} --output-trials {output.trials}"
+        " --settings {params.settings} --volumes {params.named:q}"
+        " --directory {params.directory} {params.workers} {params.control} --output-trials {output.trials}"
         " --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
@@ -71,11 +72,7 @@ rule train_autoencoder:
     input:
         mini_volumes="<results>/autoencoder/{case}/w{window}_s{stride}/mini_volumes.csv",
         volumes=case_volumes,
-        best=lambda wildcards: (
-            ["<results>/autoencoder/{case}/search/best.json"]
-            if wildcards.case in STUDY.settings.autoencoder.searched_cases
-            else []
-        ),
+        best=lambda wildcards: autoencoder_stage.best_of_search(STUDY, wildcards.case),
     output:
         model="<results>/autoencoder/{case}/w{window}_s{stride}/model.pt",
         losses="<results>/autoencoder/{case}/w{window}_s{stride}/losses.csv",
@@ -89,21 +86,23 @@ rule train_autoencoder:
     resources:
         mem_mb=16000,
         runtime=1440,
-        gpu=gpus(STUDY.settings.autoencoder.training.device),
+        gpu=gpus(AUTOENCODER.learning.device),
         processes=1,
         nodes=1,
     params:
         settings=settings_of("train_autoencoder"),
         trainer=lambda wildcards, threads, resources: trainer(threads, resources),
         processes=lambda wildcards, resources: processes(resources),
+        control=lambda wildcards, resources: training_control(
+            AUTOENCODER.learning, AUTOENCODER.cache_mb, resources
+        ),
         named=named_volumes,
-        split=lambda wildcards: STUDY.case(wildcards.case).split,
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
         directory=f"results/{STUDY.settings.name}/scratch/train_autoencoder_{{case}}_w{{window}}_s{{stride}}",
     shell:
         "exec {params.trainer} -m workflow_scripts.autoencoder.train_autoencoder {params.processes}"
         " --settings {params.settings} --mini-volumes {input.mini_volumes} --volumes {params.named:q}"
-        " --split {params.split} {params.best} --checkpoint-directory {params.directory}"
+        " {params.best} --checkpoint-directory {params.directory} {params.control}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"
 
 
@@ -127,13 +126,14 @@ rule encode_mini_volumes:
     resources:
         mem_mb=8000,
         runtime=240,
-        gpu=gpus(STUDY.settings.autoencoder.training.device),
+        gpu=gpus(AUTOENCODER.learning.device),
     params:
         settings=settings_of("encode_mini_volumes"),
         named=named_volumes,
+        cache=lambda wildcards, resources: cache_option(AUTOENCODER.cache_mb, resources),
     shell:
         "python -m workflow_scripts.autoencoder.encode_mini_volumes"
-        " --settings {params.settings} --model {input.model} --mini-volumes {input.mini_volumes}"
+        " --settings {params.settings} {params.cache} --model {input.model} --mini-volumes {input.mini_volumes}"
         " --volumes {params.named:q} --output-features {output.features}"
         " --output-reconstructions {output.reconstructions} 2> {log}"
 
@@ -161,12 +161,13 @@ rule evaluate_autoencoder:
     resources:
         mem_mb=8000,
         runtime=240,
-        gpu=gpus(STUDY.settings.autoencoder.training.device),
+        gpu=gpus(AUTOENCODER.learning.device),
     params:
         settings=settings_of("evaluate_autoencoder"),
         named=named_volumes,
+        cache=lambda wildcards, resources: cache_option(AUTOENCODER.cache_mb, resources),
     shell:
         "python -m workflow_scripts.autoencoder.evaluate_autoencoder"
-        " --settings {params.settings} --model {input.model} --features {input.features}"
+        " --settings {params.settings} {params.cache} --model {input.model} --features {input.features}"
         " --mini-volumes {input.mini_volumes} --volumes {params.named:q} --losses {input.losses}"
         " --output {output.record} --output-figure {output.figure} --output-loss-figure {output.losses} 2> {log}"

@@ -1,4 +1,5 @@
 # Functions that tell rules their inputs and options; they look things up in the study and build paths. No science.
+from calandria.surrogate.stage import prediction_files, predictors
 from calandria.transport.stage import diffusion, series_tables
 
 
@@ -22,7 +23,7 @@ def series_files(wildcards):
     run = f"{wildcards.film}/cd{wildcards.degree}"
     series = {"true": f"<results>/calendering/{run}/frames.zarr.zip"}
     if wildcards.origin == "surrogate":
-        series |= prediction_files(wildcards)
+        series |= prediction_files(STUDY, wildcards.film, wildcards.degree)
     return series
 
 
@@ -31,55 +32,6 @@ def named_series(wildcards, input):
     return [
         f"{name}={path}" for name, path in zip(series_files(wildcards), input.series)
     ]
-
-
-def best_of_search(wildcards):
-    """Return the search's result where the architecture is searched, else nothing."""
-    searched = wildcards.architecture == SURROGATE.search.architecture
-    return ["<results>/surrogate/search/best.json"] if searched else []
-
-
-def predictor_inputs(wildcards):
-    """Return the files that one predictor needs beside the true series."""
-    run = f"cd{wildcards.degree}"
-    match wildcards.predictor:
-        case "model":
-            return {"model": "<results>/surrogate/press_unet.pt"}
-        case "paper":
-            return {"model": "<results>/surrogate/paper.pt"}
-        case "affine_spheres":
-            return {
-                "particles": f"<results>/calendering/{wildcards.film}/{run}/particles.h5"
-            }
-        case "replicate":
-            return {
-                "replicate_frames": f"<results>/calendering/{STUDY.replicate_of(wildcards.film)}/{run}/frames.zarr.zip"
-            }
-    return {}
-
-
-def predictor_options(wildcards, input):
-    """Return the options that name those files."""
-    return " ".join(
-        f"--{name.replace('_', '-')} {input[name]}"
-        for name in predictor_inputs(wildcards)
-    )
-
-
-def prediction_outputs(wildcards, output):
-    """Return the options that name the modes that are predicted."""
-    return " ".join(
-        f"--output-{mode.replace('_', '-')} {path}" for mode, path in output.items()
-    )
-
-
-def prediction_files(wildcards):
-    """Name and file of every prediction of a run."""
-    return {
-        f"{predictor}:{mode}": f"<results>/surrogate/{wildcards.film}/cd{wildcards.degree}/{predictor}_{mode}.zarr.zip"
-        for predictor in STUDY.predictors(wildcards.film)
-        for mode in STUDY.modes(predictor)
-    }
 
 
 def case_volumes(wildcards):
@@ -98,11 +50,6 @@ def named_volumes(wildcards, input):
     ]
 
 
-def straddle(wildcards):
-    """Return the option that lets windows run across the samples' borders."""
-    return "--straddle" if STUDY.case(wildcards.case).straddle else ""
-
-
 def named(names, paths):
     """Return NAME=FILE words."""
     return [f"{name}={path}" for name, path in zip(names, paths)]
@@ -115,7 +62,7 @@ def drawn_series():
         "true": f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
         **{
             predictor: f"<results>/surrogate/{film}/cd{degree}/{predictor}_rollout.zarr.zip"
-            for predictor in STUDY.predictors(film)
+            for predictor in predictors(STUDY, film)
         },
     }
 

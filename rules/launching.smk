@@ -79,3 +79,13 @@ def processes(resources):
     """Return the option by which a training program checks how many processes take part."""
     number = resources.tasks if resources.get("mpi") else resources.processes
     return f"--processes {number}" if number > 1 else ""
+
+
+def cache_option(cache_mb, resources):
+    """Return the option for memory of data that were read; it changes no number, so it follows from resources, which trigger no rerun."""
+    return f"--cache-mb {cache_mb}"
+
+
+def training_control(learning, cache_mb, resources):
+    """Return the options of a training that change no number."""
+    return f"--checkpoint-every {learning.checkpoint_every} {cache_option(cache_mb, resources)}"

@@ -1,33 +1,27 @@
 # Tables of all numbers, figures, and the page that a study ends in.
+from calandria.surrogate import stage as surrogate_stage
+
 REPORT_RUNS = STUDY.report_runs
 DRAWN_RUN = REPORT_RUNS[-1] if REPORT_RUNS else None
 DIFFUSION = diffusion(STUDY)
 ALL_RUNS = STUDY.all_runs
 SEARCHES = {
-    **(
-        {"surrogate": "<results>/surrogate/search"}
-        if REPORT_RUNS and SURROGATE.search.architecture
-        else {}
-    ),
-    **(
-        {
-            f"autoencoder {case}": f"<results>/autoencoder/{case}/search"
-            for case in STUDY.settings.autoencoder.searched_cases
-        }
-        if STUDY.samples
-        else {}
-    ),
+    **{f"surrogate {name}": path for name, path in surrogate_stage.searches(STUDY).items()},
+    **{
+        f"autoencoder {name}": path
+        for name, path in autoencoder_stage.searches(STUDY).items()
+    },
 }
 NOT_SEARCHED = [
-    *(["surrogate"] if REPORT_RUNS and not SURROGATE.search.architecture else []),
     *(
-        [
-            f"autoencoder {case}"
-            for case in STUDY.settings.autoencoder.cases
-            if case not in STUDY.settings.autoencoder.searched_cases
-        ]
-        if STUDY.samples
-        else []
+        f"surrogate {name}"
+        for name in (SURROGATE.networks if REPORT_RUNS else ())
+        if name not in surrogate_stage.searches(STUDY)
+    ),
+    *(
+        f"autoencoder {name}"
+        for name in (AUTOENCODER.cases if STUDY.samples else ())
+        if name not in autoencoder_stage.searches(STUDY)
     ),
 ]
 SURROGATE_FIGURES = {
@@ -180,7 +174,7 @@ if REPORT_RUNS:
             ],
             losses=[
                 f"<results>/surrogate/{name}_losses.csv"
-                for name in SURROGATE.architectures
+                for name in SURROGATE.networks
             ],
             series=list(drawn_series().values()),
             runs=[
@@ -211,7 +205,7 @@ if REPORT_RUNS:
             runtime=30,
         params:
             settings=settings_of("draw_surrogate"),
-            losses=lambda wildcards, input: named(SURROGATE.architectures, input.losses),
+            losses=lambda wildcards, input: named(SURROGATE.networks, input.losses),
             series=lambda wildcards, input: named(drawn_series(), input.series),
             runs=lambda wildcards, input: named(
                 (f"{film},{degree}" for film, degree in REPORT_RUNS), input.runs

@@ -101,7 +101,7 @@ wildcard_constraints:
     case="[a-z][a-z0-9_]*",
     axis="[zyx]",
     predictor="[a-z][a-z0-9_]*",
-    architecture="[a-z][a-z0-9_]*",
+    network="[a-z][a-z0-9_]*",
     window="[0-9]+",
     stride="[0-9]+",
     split="[a-z]+",

@@ -1,4 +1,12 @@
 # The next frame of a film from a lag window of past ones: split, search, train, predict, evaluate.
+from calandria.surrogate.stage import (
+    best_of_search,
+    device_of,
+    prediction_files,
+    predictor_files,
+    predictors_with,
+)
+
 SURROGATE = STUDY.settings.surrogate
 FRAMES = [
     f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip"
@@ -37,34 +45,41 @@ rule search_surrogate:
         split="<results>/surrogate/split.json",
         frames=FRAMES,
     output:
-        trials="<results>/surrogate/search/trials.csv",
-        record="<results>/surrogate/search/trials.json",
-        best="<results>/surrogate/search/best.json",
-        importance="<results>/surrogate/search/importance.png",
+        trials="<results>/surrogate/search/{network}/trials.csv",
+        record="<results>/surrogate/search/{network}/trials.json",
+        best="<results>/surrogate/search/{network}/best.json",
+        importance="<results>/surrogate/search/{network}/importance.png",
     log:
-        "<logs>/surrogate/search_surrogate.log",
+        "<logs>/surrogate/search_surrogate/{network}.log",
     benchmark:
-        "<benchmarks>/surrogate/search_surrogate.tsv"
+        "<benchmarks>/surrogate/search_surrogate/{network}.tsv"
     localrule: True
     conda:
         "../envs/torch.yaml"
-    threads: STUDY.settings.surrogate.search.study.threads
+    threads: lambda wildcards: SURROGATE.network(wildcards.network).learning.search.budget.threads
     resources:
         mem_mb=48000,
         runtime=2880,
-        gpu=gpus(SURROGATE.device),
+        gpu=lambda wildcards: gpus(
+            SURROGATE.network(wildcards.network).learning.device
+        ),
         launch="local",
     params:
         settings=settings_of("search_surrogate"),
         python=lambda wildcards, resources: searcher(resources),
         workers=lambda wildcards, threads, resources: search_workers(
-            SURROGATE.search.study, threads, resources
+            SURROGATE.network(wildcards.network).learning.search.budget,
+            threads,
+            resources,
         ),
-        directory=f"results/{STUDY.settings.name}/scratch/search_surrogate",
+        control=lambda wildcards, resources: training_control(
+            SURROGATE.network(wildcards.network).learning, SURROGATE.cache_mb, resources
+        ),
+        directory=f"results/{STUDY.settings.name}/scratch/search_surrogate_{{network}}",
     shell:
         "exec {params.python} -m workflow_scripts.surrogate.search_surrogate"
         " --settings {params.settings} --split {input.split}"
-        " --frames {input.frames} --directory {params.directory} {params.workers}"
+        " --frames {input.frames} --directory {params.directory} {params.workers} {params.control}"
         " --output-trials {output.trials} --output-best {output.best} --output-importance {output.importance} 2> {log}"
 
 
@@ -72,39 +87,48 @@ rule train_surrogate:
     input:
         split="<results>/surrogate/split.json",
         frames=FRAMES,
-        best=best_of_search,
+        best=lambda wildcards: best_of_search(STUDY, wildcards.network),
     output:
-        model="<results>/surrogate/{architecture}.pt",
-        losses="<results>/surrogate/{architecture}_losses.csv",
+        model="<results>/surrogate/{network}.pt",
+        losses="<results>/surrogate/{network}_losses.csv",
     log:
-        "<logs>/surrogate/train_surrogate/{architecture}.log",
+        "<logs>/surrogate/train_surrogate/{network}.log",
     benchmark:
-        "<benchmarks>/surrogate/train_surrogate/{architecture}.tsv"
+        "<benchmarks>/surrogate/train_surrogate/{network}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 1
     resources:
         mem_mb=48000,
-        runtime=1440,
-        gpu=gpus(SURROGATE.device),
+        runtime=2880,
+        gpu=lambda wildcards: gpus(
+            SURROGATE.network(wildcards.network).learning.device
+        ),
         processes=1,
         nodes=1,
     params:
         settings=settings_of("train_surrogate"),
         trainer=lambda wildcards, threads, resources: trainer(threads, resources),
         processes=lambda wildcards, resources: processes(resources),
+        control=lambda wildcards, resources: training_control(
+            SURROGATE.network(wildcards.network).learning, SURROGATE.cache_mb, resources
+        ),
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
-        directory=f"results/{STUDY.settings.name}/scratch/train_surrogate_{{architecture}}",
+        directory=f"results/{STUDY.settings.name}/scratch/train_surrogate_{{network}}",
     shell:
         "exec {params.trainer} -m workflow_scripts.surrogate.train_surrogate {params.processes}"
-        " --settings {params.settings} --architecture {wildcards.architecture} --split {input.split}"
-        " --frames {input.frames} {params.best} --checkpoint-directory {params.directory}"
+        " --settings {params.settings} --split {input.split}"
+        " --frames {input.frames} {params.best} --checkpoint-directory {params.directory} {params.control}"
         " --output {output.model} --output-losses {output.losses} 2> {log}"
 
 
 rule predict_frames:
     input:
-        unpack(predictor_inputs),
+        unpack(
+            lambda wildcards: predictor_files(
+                STUDY, wildcards.predictor, wildcards.film, wildcards.degree
+            )
+        ),
         frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
     output:
         one_step="<results>/surrogate/{film}/cd{degree}/{predictor}_one_step.zarr.zip",
@@ -114,7 +138,7 @@ rule predict_frames:
     benchmark:
         "<benchmarks>/surrogate/predict_frames/{film}_cd{degree}_{predictor}.tsv"
     wildcard_constraints:
-        predictor="(?!replicate)[a-z_]+",
+        predictor=STUDY.alternatives(predictors_with(STUDY, "one_step", "rollout")),
     conda:
         "../envs/torch.yaml"
     container:
@@ -123,15 +147,19 @@ rule predict_frames:
     resources:
         mem_mb=8000,
         runtime=120,
-        gpu=gpus(SURROGATE.device),
+        gpu=lambda wildcards: gpus(device_of(STUDY, wildcards.predictor)),
     params:
         settings=settings_of("predict_frames"),
-        options=predictor_options,
-        outputs=prediction_outputs,
+        options=lambda wildcards, input: " ".join(
+            f"--{name.replace('_', '-')} {input[name]}"
+            for name in SURROGATE.predictor(wildcards.predictor).needs
+        ),
+        outputs=lambda wildcards, output: " ".join(
+            f"--output-{mode.replace('_', '-')} {path}" for mode, path in output.items()
+        ),
     shell:
         "python -m workflow_scripts.surrogate.predict_frames"
-        " --settings {params.settings} --predictor {wildcards.predictor} --frames {input.frames} {params.options}"
-        " {params.outputs} 2> {log}"
+        " --settings {params.settings} --frames {input.frames} {params.options} {params.outputs} 2> {log}"
 
 
 # A second run of the film sees no true frames on its way, so it has no one-step mode.
@@ -139,14 +167,16 @@ use rule predict_frames as predict_frames_of_replicate with:
     output:
         rollout="<results>/surrogate/{film}/cd{degree}/{predictor}_rollout.zarr.zip",
     wildcard_constraints:
-        predictor="replicate",
+        predictor=STUDY.alternatives(predictors_with(STUDY, "rollout")),
 
 
 rule evaluate_predictions:
     input:
         split="<results>/surrogate/split.json",
         frames="<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
-        predictions=lambda wildcards: list(prediction_files(wildcards).values()),
+        predictions=lambda wildcards: list(
+            prediction_files(STUDY, wildcards.film, wildcards.degree).values()
+        ),
         transport=lambda wildcards: series_tables(
             STUDY, "surrogate", wildcards.film, int(wildcards.degree)
         ),
@@ -168,10 +198,9 @@ rule evaluate_predictions:
         runtime=60,
     params:
         settings=settings_of("evaluate_predictions"),
-        named=lambda wildcards, input: [
-            f"{name}={path}"
-            for name, path in zip(prediction_files(wildcards), input.predictions)
-        ],
+        named=lambda wildcards, input: named(
+            prediction_files(STUDY, wildcards.film, wildcards.degree), input.predictions
+        ),
     shell:
         "python -m workflow_scripts.surrogate.evaluate_predictions"
         " --settings {params.settings} --split {input.split} --frames {input.frames} --prediction {params.named:q}"

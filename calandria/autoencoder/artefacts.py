@@ -10,11 +10,11 @@ from ..base.errors import ContractError, InputFileError
 from ..learning.training import load_checkpoint, save_checkpoint
 from ..tomography.mini_volumes import Origin, origin_rows
 from .models import Autoencoder
-from .settings import AutoencoderSettings, from_training_slice, training_slice
+from .settings import AutoencoderSettings
 from .splits import Split
 from .training import Trained
 
-KIND = "calandria-autoencoder-1"
+KIND = "calandria-autoencoder-2"
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ def write_model(
     state = {
         "kind": KIND,
         "weights": trained.weights,
-        "settings": training_slice(settings),
+        "settings": settings.trained(),
         "origins": origin_rows(origins),
         "split": {"kind": split.kind, "parts": list(split.parts), "n_shared_slices": split.n_shared_slices},
         "train_mean": train_mean,
         "best_epoch": trained.best_epoch,
-        "best_mse": trained.best_mse,
-        "n_epochs": len(trained.losses),
+        "best_mse": trained.best_loss,
+        "n_epochs": len(trained.rows),
         "processes": trained.processes,
         "provenance": dict(provenance),
     }
@@ -109,7 +109,7 @@ def read_model(path: str | os.PathLike) -> Model:
         raise InputFileError(
             f"{str(path)!r} is of kind {state.get('kind')!r}; expected {KIND!r}", hint="name the model of train_autoencoder"
         )
-    settings = from_training_slice(state["settings"], str(path))
+    settings = AutoencoderSettings.from_mapping(state["settings"], str(path))
     origins = tuple(Origin(**row) for row in state["origins"])
     split = Split(state["split"]["kind"], tuple(state["split"]["parts"]), state["split"]["n_shared_slices"])
     network = Autoencoder(origins[0].n_slices, settings.image_size, **settings.network.model_dump())

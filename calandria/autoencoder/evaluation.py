@@ -44,7 +44,6 @@ def evaluate(
     *,
     example: int,
     linear_mse: Mapping[str, float],
-    seed: int,
 ) -> dict[str, Any]:
     """Return how good reconstructions are, with the paper's tests and what they lack.
 
@@ -55,13 +54,11 @@ def evaluate(
     model
         The model that made them.
     settings
-        Numbers of resamples, confidence.
+        Number of resamples, confidence, seed of the resampling.
     example
         Position of the mini-volume on whose voxels alone the paper's test of means is repeated.
     linear_mse
         Error of principal components per part.
-    seed
-        Seed of the resampling.
 
     Raises
     ------
@@ -89,7 +86,7 @@ def evaluate(
     difference = bootstrap_interval(
         [columns[part]["mse"] for part in PARTS],
         lambda train, validation: float(validation.mean() - train.mean()),
-        random=generator(seed, "bootstrap", "mse"),
+        random=generator(settings.seed, "bootstrap", "mse"),
         **resampling,
     )
     result: dict[str, Any] = {
@@ -98,7 +95,7 @@ def evaluate(
         "stride": model.stride,
         "image_size": model.settings.image_size,
         "network": model.settings.network.model_dump(),
-        "training": model.settings.training.model_dump(),
+        "training": model.settings.learning.training.model_dump(),
         "n_weights": sum(weight.numel() for weight in model.network.parameters()),
         "n_epochs": model.n_epochs,
         "best_epoch": model.best_epoch,
@@ -124,7 +121,7 @@ def evaluate(
             model.train_mean,
             linear_mse[part],
             resampling,
-            generator(seed, "bootstrap", part),
+            generator(settings.seed, "bootstrap", part),
         )
     row = rows[example]
     original, rebuilt = (

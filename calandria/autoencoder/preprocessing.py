@@ -17,6 +17,8 @@ from ..tomography.mini_volumes import MiniVolumes, Origin, open_mini_volumes
 from .settings import AutoencoderSettings
 
 BLOCK = 32
+CACHE_MB = 2000
+"""Memory for resized slices, MB."""
 CODINGS: Mapping[str, Mapping[int, float]] = {
     "pore_am_cbd": {PORE: -1.0, VOID: -1.0, AM: 0.0, CBD: 1.0},
     "pore_cbd_am": {PORE: -1.0, VOID: -1.0, CBD: 0.0, AM: 1.0},
@@ -129,14 +131,14 @@ def mean_value(images: ResizedSlices, origins: Sequence[Origin]) -> float:
 
 @contextmanager
 def open_images(
-    origins: Sequence[Origin], volumes: Mapping[str, str | os.PathLike], settings: AutoencoderSettings
+    origins: Sequence[Origin], volumes: Mapping[str, str | os.PathLike], settings: AutoencoderSettings, cache_mb: int
 ) -> Iterator[ResizedSlices]:
-    """Open the mini-volumes of labelled files as images of the size and coding of the settings."""
+    """Open the mini-volumes of labelled files as images of the size and coding of the settings; ``cache_mb`` MB of them are kept."""
     with open_mini_volumes(origins, volumes) as reader:
         yield ResizedSlices(
             reader,
             settings.image_size,
             coding=settings.coding,
             antialias=settings.antialias,
-            cache_mb=settings.cache_mb,
+            cache_mb=cache_mb,
         )

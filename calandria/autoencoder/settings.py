@@ -1,20 +1,22 @@
 """Settings of the auto-encoder stage; the defaults train for about half a minute on two cores of a laptop."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..base.errors import SettingsError
 from ..base.settings import Section
 from ..base.stage import Rule
-from ..learning.settings import RUN_CONTROL, SearchSettings
+from ..learning.settings import RUN_CONTROL, Learning, Positive, Rates, Search, Space, Training, learned, searched, trial_epochs
+
+if TYPE_CHECKING:
+    from ..study.study import Study
 
 Split = Literal["blocks", "sample", "random"]
 Stride = Annotated[int, Field(ge=1)] | Literal["window"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 ConvLayers = Literal[3, 4, 5]
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
 
 
 class CaseSettings(Section):
@@ -31,6 +33,9 @@ class CaseSettings(Section):
     paper, which puts overlapping mini-volumes on both sides (the results are marked as leaking)."""
     straddle: bool = False
     """Whether samples are stacked first, so that mini-volumes may lie across two of them, as in the paper."""
+    searched: bool = True
+    """Whether the search of `learning.search`, if there is one, chooses this case's network and training; false: it takes the sections
+    `network` and `learning.training`."""
 
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:
@@ -50,42 +55,61 @@ class NetworkSettings(Section):
     """Numbers that describe a mini-volume."""
 
 
-class TrainingSettings(Section):
-    """How a model is trained: Adam on the mean squared error, the best epoch by validation error is kept."""
+class AutoencoderTraining(Training):
+    """How an auto-encoder is trained, on the mean squared error; the epoch of the lowest validation error is kept."""
 
-    epochs: int = Field(40, ge=1)
-    """Passes over the training mini-volumes; the paper has 2,000 and 3,500."""
-    batch_size: int = Field(4, ge=1)
-    """Mini-volumes per step; the paper has 2, 4 and 8."""
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    """Step size of Adam; the paper has 1e-3 and 1e-4."""
-    patience: Positive | None = 10
-    """Epochs without a better validation error after which training ends; empty for all epochs, as in the paper."""
-    checkpoint_every: int = Field(5, ge=1)
-    """Epochs from one checkpoint to the next; a killed training goes on from the last."""
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    """Where it trains: `cpu` or `cuda`; there is no fallback."""
-    precision: Literal["fp32", "amp"] = "fp32"
-    """`amp` computes in bfloat16 on GPUs that have it."""
+    epochs: int = Field(default=40, ge=1, le=100_000)
+    """Passes over the training mini-volumes at most; the paper has 2,000 and 3,500."""
+    batch_size: int = Field(default=4, ge=1, le=65_536)
+    """Mini-volumes per update, over all processes; the paper has 2, 4 and 8."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Step size of Adam in the first epoch; the paper has 1e-3 and 1e-4."""
+    patience: int | None = Field(default=10, ge=1, le=100_000)
+    """Epochs without a lower validation error after which training stops; null trains all epochs, as in the paper."""
 
 
-class SpaceSettings(Section):
-    """What the search may choose; the paper's Table 2 in full is in config/studies."""
+class AutoencoderSpace(Space):
+    """What the search may choose; the paper's Table 2 in full is in config/studies. null leaves a setting as it is."""
 
-    slice_windows: tuple[Positive, ...] = Field((8, 16), min_length=1)
+    slice_window: list[Positive] = Field(default=[8, 16], min_length=1)
     """Slices per mini-volume."""
-    strides: tuple[Stride, ...] = Field((2, "window"), min_length=1)
+    stride: list[Stride] = Field(default=[2, "window"], min_length=1)
     """Slices from one mini-volume to the next, or `window`."""
-    conv_layers: tuple[ConvLayers, ...] = Field((3, 4), min_length=1)
+    conv_layers: list[ConvLayers] | None = Field(default=[3, 4], min_length=1)
     """Numbers of convolutions."""
-    hidden_neurons: tuple[Positive, ...] = Field((32, 128), min_length=1)
+    hidden_neurons: list[Positive] | None = Field(default=[32, 128], min_length=1)
     """Widths of the dense layers."""
-    epochs: tuple[Positive, ...] = Field((20,), min_length=1)
-    """Numbers of epochs."""
-    batch_sizes: tuple[Positive, ...] = Field((2, 4, 8), min_length=1)
-    """Mini-volumes per step."""
-    learning_rates: tuple[Rate, ...] = Field((1e-3, 1e-4), min_length=1)
+    epochs: list[Positive] | None = Field(default=[20], min_length=1)
+    """Numbers of epochs, of a trial as of the training that follows."""
+    batch_size: list[Positive] | None = Field(default=[2, 4, 8], min_length=1)
+    """Mini-volumes per update."""
+    learning_rate: Rates | None = [1e-3, 1e-4]
     """Step sizes of Adam."""
+
+
+class AutoencoderSearch(Search):
+    """A search of slice window, stride, network and training; its winner is then trained in full."""
+
+    space: AutoencoderSpace = AutoencoderSpace()
+    """Values that it tries."""
+
+
+class AutoencoderLearning(Learning):
+    """How an auto-encoder learns."""
+
+    training: AutoencoderTraining = AutoencoderTraining()
+    """How it is trained."""
+    search: AutoencoderSearch | None = None
+    """Search of hyper-parameters, for each case that is not kept out of it; null: all are trained as the settings say."""
+
+
+class AutoencoderSplit(Section):
+    """How many mini-volumes validate, and which; how they are parted is each case's own."""
+
+    validation_fraction: float = Field(default=0.15, gt=0, lt=1)
+    """Share of mini-volumes (of samples, if split by sample) for validation."""
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    """Seed of the draw."""
 
 
 class EvaluationSettings(Section):
@@ -97,6 +121,8 @@ class EvaluationSettings(Section):
     """Bootstrap resamples of whole mini-volumes behind each interval."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Coverage of the intervals, a fraction."""
+    seed: int = Field(default=1, ge=0, lt=2**31)
+    """Seed of the resampling."""
 
 
 class AutoencoderSettings(Section):
@@ -111,68 +137,137 @@ class AutoencoderSettings(Section):
     antialias: bool = True
     """Whether bilinear resizing averages over all pixels that an output pixel covers; with it the spread of the paper's labels is met."""
     cache_mb: int = Field(2000, ge=1)
-    """Memory for resized slices, MB; beyond it they are read and resized again."""
-    validation_fraction: float = Field(0.15, gt=0, lt=1)
-    """Share of mini-volumes (of samples, if split by sample) for validation."""
-    seed: int = Field(1, ge=0)
-    """Seed of weights, order of training, split and resampling."""
+    """Memory for resized slices, MB; beyond it they are read and resized again. It changes no number."""
+    split: AutoencoderSplit = AutoencoderSplit()
+    """Which mini-volumes validate."""
     network: NetworkSettings = NetworkSettings()
     """Size of the network."""
-    training: TrainingSettings = TrainingSettings()
-    """How it is trained."""
+    learning: AutoencoderLearning = AutoencoderLearning()
+    """How it learns."""
     evaluation: EvaluationSettings = EvaluationSettings()
     """What is reported."""
-    searched_cases: tuple[Name, ...] = ()
-    """Case studies whose network and training a search chooses; the others take the sections `network` and `training`."""
-    search: SearchSettings = SearchSettings()
-    """Budget and workers of the hyper-parameter search."""
-    space: SpaceSettings = SpaceSettings()
-    """What the search may choose."""
-
-    @model_validator(mode="after")
-    def _searched_cases_exist(self) -> Self:
-        unknown = sorted(set(self.searched_cases) - set(self.cases))
-        if unknown:
-            raise ValueError(f"searched_cases names {unknown}, expected some of {sorted(self.cases)}")
-        return self
 
     @model_validator(mode="after")
     def _images_are_large_enough(self) -> Self:
-        deepest = max(self.network.conv_layers, *self.space.conv_layers)
+        search = self.learning.search
+        deepest = max([self.network.conv_layers, *((search.space.conv_layers or ()) if search else ())])
         if self.image_size < 2 ** (deepest + 1) - 1:
             raise ValueError(
                 f"image_size {self.image_size} is used up by {deepest} convolutions; {2 ** (deepest + 1) - 1} or more are needed"
             )
         return self
 
+    @property
+    def searched_cases(self) -> list[str]:
+        """Names of the cases whose network and training a search chooses."""
+        return [name for name, case in self.cases.items() if case.searched] if self.learning.search else []
+
+    def trained(self) -> dict[str, Any]:
+        """Return what a training reads: cases, evaluation, plans of a search, checkpoints and caches are left out."""
+        read = self.model_dump(mode="json", include={"image_size", "coding", "antialias", "split", "network"})
+        return read | {"learning": learned(self.learning)}
+
+    def searched(self) -> dict[str, Any]:
+        """Return what a search's trials read: what a training reads, with the space and the epochs of a trial."""
+        return self.trained() | {"learning": searched(self.learning)}
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """Draw the parameters of a trial, in the order of the space; raises SettingsError where no search is set."""
+        if self.learning.search is None:
+            raise SettingsError(
+                "autoencoder.learning.search is null, so nothing is searched",
+                hint="write a section autoencoder.learning.search; {} takes the default space",
+            )
+        space = self.learning.search.space
+        return space.draw(trial, *type(space).model_fields)
+
     def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
-        """Return these settings with what a search found in network and training; other parameters are left aside."""
-        changed = {
-            name: section.model_copy(update={key: parameters[key] for key in type(section).model_fields if key in parameters})
-            for name, section in (("network", self.network), ("training", self.training))
-        }
-        return type(self).from_mapping({**self.model_dump(), **{k: v.model_dump() for k, v in changed.items()}}, "parameters")
+        """Return these settings with what a search found in network and training; slice window and stride are the table's."""
+        content = self.model_dump()
+        for section in (content["network"], content["learning"]["training"]):
+            section |= {name: value for name, value in parameters.items() if name in section}
+        return self.from_mapping(content, "parameters")
+
+    def for_trial(self, parameters: Mapping[str, Any], *, seed: int, device: str) -> Self:
+        """Return the settings of one trial: its parameters and seed, the epochs of the search, on a device."""
+        content = self.with_parameters(parameters).model_dump()
+        learning = content["learning"]
+        learning |= {"seed": seed, "device": device, "training": trial_epochs(self.learning, learning["training"])}
+        return self.from_mapping(content, "trial")
 
 
-def training_slice(settings: AutoencoderSettings) -> dict[str, Any]:
-    """Return the settings that a trained model depends on; a changed plan for searches or figures changes no model."""
-    return settings.model_dump(mode="json", exclude={"cases", "evaluation", "searched_cases", "search", "space", "cache_mb"})
+class CasePlan(Section):
+    """How the mini-volumes of one case are cut and parted, as its searches and trainings read it."""
+
+    split: Split
+    """How training and validation are parted."""
+    straddle: bool = False
+    """Whether samples are stacked first."""
+    slice_axis: Literal["z", "y", "x"] = "z"
+    """Axis along which slices follow each other; z is the thickness."""
 
 
-def from_training_slice(content: Mapping[str, Any], where: str) -> AutoencoderSettings:
-    """Return the settings of :func:`training_slice`, with a space that holds no network but theirs."""
-    layers = content.get("network", {}).get("conv_layers", NetworkSettings().conv_layers)
-    return AutoencoderSettings.from_mapping({**content, "space": {"conv_layers": [layers]}}, where)
+class MiniVolumePlan(Section):
+    """How mini-volumes are cut from a stack."""
+
+    slice_window: Positive
+    """Slices per mini-volume."""
+    stride: Stride
+    """Slices from one mini-volume to the next, or `window`."""
+    straddle: bool = False
+    """Whether samples are stacked first."""
+    slice_axis: Literal["z", "y", "x"] = "z"
+    """Axis along which slices follow each other; z is the thickness."""
 
 
-_BUDGET = tuple(f"search.{name}" for name in SearchSettings.model_fields if name not in RUN_CONTROL)
-_SECTION = tuple(name for name in AutoencoderSettings.model_fields if name != "search")
-_SECTION = (*_SECTION, *_BUDGET)
+def _planned(kind: type[Section], content: Mapping[str, Any], where: str) -> Any:
+    return kind.from_mapping({name: content[name] for name in kind.model_fields if name in content}, where)
+
+
+def case_plan(content: Mapping[str, Any], where: str) -> CasePlan:
+    """Return the plan of a case from what a rule gave."""
+    plan: CasePlan = _planned(CasePlan, content, where)
+    return plan
+
+
+def mini_volume_plan(content: Mapping[str, Any], where: str) -> MiniVolumePlan:
+    """Return the plan of mini-volumes from what a rule gave."""
+    plan: MiniVolumePlan = _planned(MiniVolumePlan, content, where)
+    return plan
+
+
+def _cut(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    case = study.settings.autoencoder.cases[wildcards["case"]]
+    return {
+        "slice_window": int(wildcards["window"]),
+        "stride": int(wildcards["stride"]),
+        "straddle": case.straddle,
+        "slice_axis": study.settings.tomography.slice_axis,
+    }
+
+
+def _trained(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    settings = study.settings.autoencoder
+    return {"autoencoder": settings.trained(), "split": settings.cases[wildcards["case"]].split}
+
+
+def _searched(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    settings = study.settings.autoencoder
+    case = settings.cases[wildcards["case"]]
+    return {
+        "autoencoder": settings.searched(),
+        "budget": settings.learning.search.budget.model_dump(mode="json", exclude=set(RUN_CONTROL)),
+        "split": case.split,
+        "straddle": case.straddle,
+        "slice_axis": study.settings.tomography.slice_axis,
+    }
+
+
 RULES: dict[str, Rule] = {
-    "list_mini_volumes": Rule(_SECTION, version=2),
-    "search_autoencoder": Rule(_SECTION, version=2),
-    "train_autoencoder": Rule(_SECTION, version=2),
-    "encode_mini_volumes": Rule(_SECTION, version=2),
-    "evaluate_autoencoder": Rule(_SECTION, version=2),
+    "list_mini_volumes": Rule(version=2, given=_cut),
+    "search_autoencoder": Rule(version=2, given=_searched),
+    "train_autoencoder": Rule(version=2, given=_trained),
+    "encode_mini_volumes": Rule(("evaluation.n_examples", "learning.device"), version=2),
+    "evaluate_autoencoder": Rule(("evaluation", "learning.device"), version=2),
 }
 """What the programs of the stage's rules read."""

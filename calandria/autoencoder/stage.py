@@ -9,7 +9,22 @@ from .settings import RULES, AutoencoderSettings
 if TYPE_CHECKING:
     from ..study.study import Study
 
-NAMES = ("mini_volumes.csv", "model.pt", "losses.csv", "features.csv", "reconstructions.h5", "evaluation.json")
+NAMES = (
+    "mini_volumes.csv", "model.pt", "losses.csv", "features.csv", "reconstructions.h5", "evaluation.json", "reconstructions.png",
+    "losses.png",
+)  # fmt: skip
+SEARCH_FILES = ("trials.csv", "trials.json", "best.json", "importance.png")
+
+
+def searches(study: "Study") -> dict[str, str]:
+    """Return the results folder of every search, by the case's name."""
+    cases = study.settings.autoencoder.searched_cases if study.samples else []
+    return {case: f"<results>/autoencoder/{case}/search" for case in cases}
+
+
+def best_of_search(study: "Study", case: str) -> list[str]:
+    """Return the result of a case's search in a list that is empty where it is not searched."""
+    return [f"{folder}/best.json" for name, folder in searches(study).items() if name == case]
 
 
 def artefacts(study: "Study") -> list[str]:
@@ -17,15 +32,9 @@ def artefacts(study: "Study") -> list[str]:
     made = [
         f"<results>/autoencoder/{case}/w{window}_s{stride}/{name}"
         for case, window, stride in study.mini_volume_sets
-        for name in (*NAMES, "reconstructions.png", "losses.png")
+        for name in NAMES
     ]
-    if study.samples:
-        made += [
-            f"<results>/autoencoder/{case}/search/{name}"
-            for case in study.settings.autoencoder.searched_cases
-            for name in ("trials.csv", "trials.json", "best.json")
-        ]
-    return made
+    return made + [f"{folder}/{name}" for folder in searches(study).values() for name in SEARCH_FILES]
 
 
 def contradictions(study: "Study") -> list[str]:

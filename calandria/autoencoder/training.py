@@ -1,7 +1,6 @@
 """Training of the auto-encoder: Adam on the mean squared error, the best epoch by validation error is kept."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +11,14 @@ from torch import Tensor, nn
 from ..base.records import content_digest
 from ..base.seeds import derived_seed, generator
 from ..learning.process_group import Processes
+from ..learning.training import Learned as Trained
 from ..learning.training import Lesson, Pace, autocast, learn, seeded_torch, select_device, validation_loss
 from ..tomography.mini_volumes import Origin, origin_rows
 from .models import Autoencoder
 from .preprocessing import ResizedSlices
-from .settings import NetworkSettings, TrainingSettings
+from .settings import AutoencoderLearning, NetworkSettings
 
-LOSS_COLUMNS = ("epoch", "train_mse", "validation_mse", "is_best")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The best model of a training and how it got there.
-
-    Parameters
-    ----------
-    weights
-        State of the network at the epoch of the lowest validation error.
-    losses
-        One row per epoch: epoch (from 1), mean squared errors per voxel (training: mean over the epoch's steps), is_best.
-    best_epoch, best_mse
-        The epoch that was kept and its validation error.
-    processes
-        Numbers of processes that took part.
-    """
-
-    weights: dict[str, Tensor]
-    losses: list[dict[str, float | int | bool]]
-    best_epoch: int
-    best_mse: float
-    processes: list[int]
+__all__ = ["MiniVolumeLesson", "Trained", "build", "mean_squared_error", "train"]
 
 
 def build(network: NetworkSettings, slice_window: int, image_size: int, seed: int) -> Autoencoder:
@@ -56,8 +33,7 @@ def train(
     validation: Sequence[Origin],
     *,
     network: NetworkSettings,
-    settings: TrainingSettings,
-    seed: int,
+    learning: AutoencoderLearning,
     inputs: Mapping[str, str] | None = None,
     checkpoint_path: Path | None = None,
     processes: Processes | None = None,
@@ -75,7 +51,7 @@ def train(
         Where the mini-volumes come from.
     training, validation
         The mini-volumes of each part, all of one slice window.
-    network, settings, seed
+    network, learning
         What to train and how.
     inputs
         Digests of the volumes; a checkpoint that was made from others is passed over.
@@ -93,33 +69,30 @@ def train(
     DeviceError
         When the device is not there.
     """
-    processes = processes or Processes(device=select_device(settings.device))
+    processes, rules = processes or Processes(device=select_device(learning.device)), learning.training
     work = content_digest(
         {
             "network": network.model_dump(),
-            "training": settings.model_dump(exclude={"epochs", "checkpoint_every", "device"}),
-            "seed": seed,
+            "training": rules.identity(),
+            "learning": [learning.seed, learning.precision],
             "image": [images.image_size, images.coding, images.antialias],
             "parts": [origin_rows(part) for part in (training, validation)],
             "inputs": dict(inputs or {}),
         }
     )
-    with seeded_torch(derived_seed(seed, "training"), processes.device):
-        model = build(network, training[0].n_slices, images.image_size, seed).to(processes.device)
-        learned = learn(
-            MiniVolumeLesson(images, training, validation, settings, seed, processes.device),
+    with seeded_torch(derived_seed(learning.seed, "training"), processes.device):
+        model = build(network, training[0].n_slices, images.image_size, learning.seed).to(processes.device)
+        return learn(
+            MiniVolumeLesson(images, training, validation, learning, processes.device),
             model,
-            torch.optim.Adam(model.parameters(), lr=settings.learning_rate),
-            Pace(settings.epochs, settings.batch_size, settings.checkpoint_every, settings.patience),
+            torch.optim.AdamW(model.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay),
+            Pace(rules, learning.checkpoint_every),
             identity=work,
             checkpoint_path=checkpoint_path,
             processes=processes,
             stop=stop,
             report=report,
         )
-    names = ("epoch", "loss_train", "loss_validation", "is_best")
-    losses = [dict(zip(LOSS_COLUMNS, (row[name] for name in names), strict=True)) for row in learned.rows]
-    return Trained(learned.weights, losses, learned.best_epoch, learned.best_loss, learned.processes)
 
 
 class MiniVolumeLesson(Lesson):
@@ -131,30 +104,29 @@ class MiniVolumeLesson(Lesson):
         Where the mini-volumes come from.
     training, validation
         The mini-volumes of each part.
-    settings, seed
+    learning
         How they are batched, and the seed of their order.
     device
         Where batches are put.
     """
 
-    name, first_epoch = "auto-encoder", 1
+    name = "auto-encoder"
 
     def __init__(
         self,
         images: ResizedSlices,
         training: Sequence[Origin],
         validation: Sequence[Origin],
-        settings: TrainingSettings,
-        seed: int,
+        learning: AutoencoderLearning,
         device: torch.device,
     ) -> None:
-        self.images, self.settings, self.seed, self.device = images, settings, seed, device
+        self.images, self.learning, self.device = images, learning, device
         self.parts = {True: training, False: validation}
         self.n_training, self.n_validation = len(training), len(validation)
 
     def generator(self, epoch: int) -> np.random.Generator:
         """Return the generator of the order."""
-        return generator(self.seed, "order", epoch)
+        return generator(self.learning.seed, "order", epoch)
 
     def batches(self, random: np.random.Generator) -> list[NDArray[np.int64]]:
         """Return the training mini-volumes in shuffled batches."""
@@ -165,7 +137,7 @@ class MiniVolumeLesson(Lesson):
         return self._batches(np.arange(self.n_validation))
 
     def _batches(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        size = self.settings.batch_size
+        size = self.learning.training.batch_size
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def batch(self, members: NDArray[np.int64], share: slice, random: np.random.Generator | None) -> Tensor:
@@ -182,13 +154,13 @@ class MiniVolumeLesson(Lesson):
         return (self._rebuilt(model, batch) - batch).square().mean(dim=(1, 2, 3)).double().sum()
 
     def _rebuilt(self, model: nn.Module, batch: Tensor) -> Tensor:
-        with autocast(self.device, self.settings.precision):
+        with autocast(self.device, self.learning.precision):
             return model(batch).float()
 
 
 def mean_squared_error(
-    model: Autoencoder, images: ResizedSlices, mini_volumes: Sequence[Origin], device: torch.device, settings: TrainingSettings
+    model: Autoencoder, images: ResizedSlices, mini_volumes: Sequence[Origin], device: torch.device, learning: AutoencoderLearning
 ) -> float:
     """Return the mean squared error per voxel over mini-volumes, without changing the model."""
-    lesson = MiniVolumeLesson(images, [], mini_volumes, settings, 0, device)
+    lesson = MiniVolumeLesson(images, [], mini_volumes, learning, device)
     return validation_loss(lesson, model, Processes(device=device))

@@ -78,3 +78,14 @@ class OptionalModule:
         if not hasattr(module, attribute):
             importlib.import_module(f"{self._name}.{attribute}")
         return getattr(module, attribute)
+
+
+def named_object(reference: str, what: str) -> Any:
+    """Return what ``module:name`` names, which is imported now; ``what`` needs it, for the error where a package is missing.
+
+    >>> named_object("math:floor", "this example")(2.5)
+    2
+    """
+    module, _, name = reference.partition(":")
+    with needed_by(what):
+        return getattr(importlib.import_module(module), name)

@@ -85,10 +85,10 @@ def is_partial(info: ValidationInfo) -> bool:
 
 
 def mistakes(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return all mistakes of a validation in one line."""
+    """Return all mistakes of a validation in one line; parts of a key in brackets tell variants apart and are left out."""
     told = []
     for item in error.errors(include_url=False):
-        key = ".".join(str(part) for part in item["loc"] if part != "[key]")
+        key = ".".join(str(part) for part in item["loc"] if not str(part).startswith("["))
         if item["type"] == "extra_forbidden":
             known = sorted(_keys(model))
             close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)

@@ -5,6 +5,7 @@ Axis z runs through the thickness, from the current collector (index 0) to the s
 frame; its attributes are those of :class:`Labelled`.
 """
 
+import hashlib
 import math
 import os
 import re
@@ -42,6 +43,8 @@ MOST_CHUNKS = 64
 """Chunks of a frame above which they are gathered in shards."""
 MOST_OF_FRAME = 64 << 20
 """Voxels of a frame of a series above which it is cut into chunks."""
+FRAME_DIGESTS = "frame_sha1"
+"""Attribute of a series with the column ``press_position_um``: one digest per frame, see :func:`frame_digest`."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +159,24 @@ def _check_facts(voxel_edge_um: Any, periodic: Any, where: str) -> None:
         )
 
 
+def frame_digest(labels: NDArray[np.uint8], press_position_um: float) -> str:
+    """Return the SHA-1 of a frame's labels (z, y, x) and of the press position in um, rounded to 1e-6 um."""
+    press = np.round(np.float64(press_position_um) * 1e6).astype(np.int64)
+    return hashlib.sha1(np.ascontiguousarray(labels).tobytes() + press.tobytes()).hexdigest()
+
+
+def _frame_digests(volume: Labelled) -> dict[str, list[str]]:
+    press = volume.frames.get("press_position_um") if volume.labels.ndim == 4 else None
+    return {} if press is None or len(press) != len(volume.labels) else {FRAME_DIGESTS: [frame_digest(*frame) for frame in zip(volume.labels, press, strict=True)]}
+
+
 def write_labelled(path: str | os.PathLike, volume: Labelled) -> None:
     """Write a volume or series as ``*.zarr.zip``, whole or not at all."""
     _check_form(volume.labels.shape, volume.labels.dtype, str(path))
     facts = (volume.voxel_edge_um, volume.periodic, volume.source)
-    with labelled_writer(path, volume.labels.shape, *facts, frames=volume.frames, attributes=volume.attributes) as writer:
+    kept = {name: value for name, value in volume.attributes.items() if name != FRAME_DIGESTS}
+    attributes = {**kept, **_frame_digests(volume)}
+    with labelled_writer(path, volume.labels.shape, *facts, frames=volume.frames, attributes=attributes) as writer:
         for part in slabs(volume.labels, writer.depth):
             writer.write(part)
 

@@ -25,10 +25,11 @@ from ..base.files import existing_file, raise_machine_error, replacing
 from ..base.progress import progress
 from .devices import autocast, restore_rng, rng_state, seeded_torch, select_device
 from .process_group import Processes
+from .settings import Training
 
 __all__ = [
-    "EarlyStopping", "Learned", "Lesson", "Pace", "autocast", "learn", "load_checkpoint", "restore_rng", "rng_state",
-    "save_checkpoint", "seeded_torch", "select_device",
+    "EarlyStopping", "Learned", "Lesson", "Pace", "autocast", "discard_checkpoint", "learn", "learning_rate", "load_checkpoint",
+    "restore_rng", "rng_state", "save_checkpoint", "seeded_torch", "select_device",
 ]  # fmt: skip
 
 LOSS_COLUMNS = ("epoch", "loss_train", "loss_validation", "learning_rate", "is_best")
@@ -128,11 +129,10 @@ class Lesson(ABC):
     name: str
     n_training: int
     n_validation: int
-    first_epoch: int = 0
 
     @abstractmethod
     def generator(self, epoch: int) -> np.random.Generator:
-        """Return the generator of an epoch."""
+        """Return the generator of an epoch, which count from 1."""
 
     @abstractmethod
     def batches(self, random: np.random.Generator) -> Sequence[NDArray[np.int64]]:
@@ -157,35 +157,42 @@ class Lesson(ABC):
         """Return the sum of the losses of ``count`` validation windows, float64."""
         return self.loss(model, batch).double() * count
 
-    def learning_rate(self, epoch: int) -> float | None:
-        """Return the step size of an epoch, None to keep the optimizer's."""
-        return None
-
     def begin(self, model: nn.Module) -> None:  # noqa: B027 - most have nothing to prepare
         """Prepare an untrained network; not called where a checkpoint is."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long and how carefully is learned.
+    """How long and how carefully a network is trained.
 
     Parameters
     ----------
-    epochs, batch_size
-        Passes at most; windows per update over all processes.
+    training
+        Epochs, batch size, learning rates, patience.
     checkpoint_every
         Epochs between two checkpoints at most; CHECKPOINT_SECONDS after one the next is written too.
-    patience
-        As in :class:`EarlyStopping`.
     largest_gradient
         Norm to which gradients are cut, None for any.
     """
 
-    epochs: int
-    batch_size: int
+    training: Training
     checkpoint_every: int
-    patience: int | None
     largest_gradient: float | None = None
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the step size of an epoch (from 1): a cosine from the first rate to its final fraction in the last epoch."""
+        rules = self.training
+        return learning_rate(epoch, rules.epochs, rules.learning_rate, rules.final_learning_rate_fraction)
+
+
+def learning_rate(epoch: int, epochs: int, first: float, last_fraction: float) -> float:
+    """Return the rate of an epoch (from 1): a cosine from ``first`` to ``first * last_fraction`` in the last epoch.
+
+    >>> learning_rate(1, 11, 1.0, 0.5), learning_rate(11, 11, 1.0, 0.5)
+    (1.0, 0.5)
+    """
+    share = 0.5 * (1 + math.cos(math.pi * (epoch - 1) / max(epochs - 1, 1)))
+    return first * (last_fraction + (1 - last_fraction) * share)
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ class Learned:
     rows
         LOSS_COLUMNS of each epoch.
     best_epoch, best_loss
-        That epoch and its validation loss.
+        That epoch, counted from 1, and its validation loss.
     processes
         Numbers of processes that took part, more than one where a training was resumed by another number.
     """
@@ -234,11 +241,11 @@ def learn(
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Learned:
-    """Train a network until its epochs or its patience end; a checkpoint of the same work is gone on from.
+    """Train a network until its epochs or its patience end; a checkpoint of the same work is resumed.
 
     Each batch is dealt to the processes, losses are weighted by the windows behind them, batch norm and dropout see the whole batch;
-    so the result is that of one process up to rounding, and a checkpoint may be gone on from by any number of processes. By the
-    same number (one, or two on CPUs) it ends in the same bits as an uninterrupted training.
+    so the result is that of one process up to rounding, and any number of processes can resume from a checkpoint. The same
+    number (one, or two on CPUs) ends in the same bits as an uninterrupted training.
 
     Parameters
     ----------
@@ -252,10 +259,10 @@ def learn(
     processes
         Who takes part.
     stop
-        Asked before each step; when it is true in any process, all save and raise StoppedError.
+        Called before each step; when it is true in any process, all save and raise StoppedError.
     report
-        Called as ``report(epoch, validation_loss)`` after the checkpoint of each epoch, and again for past epochs where a
-        checkpoint is gone on from; it may raise to end the training.
+        Called as ``report(epoch, validation_loss)`` after the checkpoint of each epoch (from 1), and again for past epochs where a
+        checkpoint is resumed; it may raise to end the training.
 
     Raises
     ------
@@ -266,109 +273,174 @@ def learn(
     StoppedError
         See ``stop``.
     """
-    if processes.size > pace.batch_size:
+    if processes.size > pace.training.batch_size:
         raise SettingsError(
-            f"training {lesson.name}: a batch of {pace.batch_size} (batch_size) cannot be dealt to {processes.size} processes",
+            f"training {lesson.name}: a batch of {pace.training.batch_size} (batch_size) cannot be dealt to {processes.size} processes",
             hint=f"set batch_size to {processes.size} or more, better a multiple of it, or start fewer processes",
         )
-    device, stopping = processes.device, EarlyStopping(pace.patience)
-    rows: list[dict[str, Any]] = []
-    best: dict[str, Tensor] = {}
-    numbers, saved_at = {processes.size}, time.monotonic()
-    held = processes.once(partial(_held, checkpoint_path, identity, pace.epochs))
-    if held is None:
-        lesson.begin(model)
-    else:
-        model.load_state_dict(held["model"])
-        optimizer.load_state_dict(held["optimizer"])
-        restore_rng(held["random"], device)
-        stopping, rows, best = EarlyStopping.from_state(held["stopping"]), held["rows"], held["best"]
-        numbers |= set(held["processes"])
-        for row in rows:
-            report(row["epoch"], row["loss_validation"])
+    course = _Course(lesson, model, optimizer, pace, processes, identity, checkpoint_path, stop)
+    for row in course.rows:
+        report(row["epoch"], row["loss_validation"])
+    with _joint_layers(model, processes) as joint:
+        learner = processes.averaging(_Loss(lesson, model))
+        for done in course.epochs_left():
+            if course.stopping.should_stop:
+                break
+            at = course.begin_epoch(done)
+            course.take_steps(at, learner, joint)
+            course.end_epoch(at, report)
+    return course.learned()
 
-    def save(done: int, step: int, total: Tensor, random: np.random.Generator) -> None:
-        """Write what is needed to go on after ``done`` epochs and ``step`` steps of the next one."""
-        nonlocal saved_at
-        totals, saved_at = processes.gathered(float(total)), time.monotonic()
-        if checkpoint_path is None or not processes.is_first:
+
+@dataclass
+class _Place:
+    """Where a training is: epochs that are done, steps of the next one, the sum of its losses, and the generator of its order."""
+
+    done: int
+    step: int
+    total: Tensor
+    random: np.random.Generator
+    parts: Sequence[NDArray[np.int64]]
+
+
+class _Course:
+    """A training under way, resumed from its checkpoint where there is one; the parameters are those of :func:`learn`."""
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        pace: Pace,
+        processes: Processes,
+        identity: str,
+        checkpoint_path: str | os.PathLike | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.lesson, self.model, self.optimizer, self.pace, self.processes = lesson, model, optimizer, pace, processes
+        self.identity, self.checkpoint_path, self.stop = identity, checkpoint_path, stop
+        self.stopping = EarlyStopping(pace.training.patience)
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+        self.numbers, self.saved_at = {processes.size}, time.monotonic()
+        self.reached: dict[str, Any] = {"epoch": 0, "step": 0}
+        held = processes.once(partial(_held, checkpoint_path, identity, pace.training.epochs))
+        if held is None:
+            lesson.begin(model)
+        else:
+            self._resume(held)
+
+    def _resume(self, held: dict[str, Any]) -> None:
+        self.model.load_state_dict(held["model"])
+        self.optimizer.load_state_dict(held["optimizer"])
+        restore_rng(held["random"], self.processes.device)
+        self.stopping, self.rows, self.best = EarlyStopping.from_state(held["stopping"]), held["rows"], held["best"]
+        self.numbers |= set(held["processes"])
+        self.reached = {name: held[name] for name in ("epoch", "step", "totals", "random")}
+
+    def epochs_left(self) -> Iterable[int]:
+        """Return the numbers of epochs that are done before each one that is left; the first process shows a bar."""
+        left = range(self.reached["epoch"], self.pace.training.epochs)
+        return progress(left, f"training {self.lesson.name}", unit="epoch") if self.processes.is_first else left
+
+    def begin_epoch(self, done: int) -> _Place:
+        """Return where an epoch begins: at its first step, or where the checkpoint was written."""
+        random, rate = self.lesson.generator(done + 1), self.pace.learning_rate(done + 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        total = torch.zeros((), dtype=torch.float64, device=self.processes.device)
+        at = _Place(done, 0, total, random, self.lesson.batches(random))
+        if self.reached["step"] and done == self.reached["epoch"]:
+            at.step, at.total = self.reached["step"], total + self.processes.own_total(self.reached["totals"])
+            restore_rng(self.reached["random"], self.processes.device, order=random)
+        return at
+
+    def take_steps(self, at: _Place, learner: nn.Module, joint: "_Joint") -> None:
+        """Take the steps of an epoch that are left."""
+        self.model.train()
+        for members in at.parts[at.step :]:
+            self._heed(at)
+            joint.take(members, self.processes)
+            # a process without a window computes one without weight, since the others wait for its part of the sums
+            loss = learner(self.lesson.batch(members, joint.share if joint.count else slice(0, 1), at.random))
+            self.optimizer.zero_grad(set_to_none=True)
+            (loss if self.processes.size == 1 else loss * (joint.count * self.processes.size / joint.total)).backward()
+            if self.pace.largest_gradient is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.pace.largest_gradient)
+            self.optimizer.step()
+            at.total += loss.detach().double() * joint.count
+            at.step += 1
+
+    def end_epoch(self, at: _Place, report: Callable[[int, float], None]) -> None:
+        """Validate, note the losses, write the checkpoint that is due, and report."""
+        loss_train = math.fsum(self.processes.gathered(float(at.total))) / self.lesson.n_training
+        loss_validation = validation_loss(self.lesson, self.model, self.processes, partial(self._heed, at))
+        self._note(at.done + 1, loss_train, loss_validation)
+        at.done, at.step = at.done + 1, 0
+        epochs, every = self.pace.training.epochs, self.pace.checkpoint_every
+        is_saved = at.done % every == 0 or at.done == epochs or self.stopping.should_stop
+        if is_saved:
+            self._save(at)
+        try:
+            report(at.done, loss_validation)
+        except BaseException:
+            if not is_saved:
+                self._save(at)
+            raise
+
+    def learned(self) -> Learned:
+        """Return what the training ended with."""
+        return Learned(self.best, self.rows, self.stopping.best_step, self.stopping.best, sorted(self.numbers))
+
+    def _note(self, epoch: int, loss_train: float, loss_validation: float) -> None:
+        if not math.isfinite(loss_train + loss_validation):
+            raise ConvergenceError(
+                f"training {self.lesson.name}: the loss of epoch {epoch} is not finite: {loss_train} (training), {loss_validation} (validation)",
+                hint="lower the learning rate",
+            )
+        is_best = self.stopping.update(epoch, loss_validation)
+        if is_best:
+            self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.rows.append(dict(zip(LOSS_COLUMNS, (epoch, loss_train, loss_validation, rate, is_best), strict=True)))
+
+    def _heed(self, at: _Place) -> None:
+        """Write a checkpoint that is due by the clock; save and raise StoppedError where any process is to stop."""
+        wish = self.processes.largest(2 if self.stop() else int(time.monotonic() - self.saved_at > CHECKPOINT_SECONDS))
+        if wish:
+            self._save(at)
+        if wish == 2:
+            # all wait for the one that writes, since launchers kill what is left once the first has ended
+            self.processes.any(False)
+            raise StoppedError(
+                f"training {self.lesson.name} was stopped by a signal after {at.done} epochs and {at.step} steps; a checkpoint was written",
+                hint="give the same command again; it resumes there",
+            )
+
+    def _save(self, at: _Place) -> None:
+        """Write what is needed to resume here."""
+        totals, self.saved_at = self.processes.gathered(float(at.total)), time.monotonic()
+        if self.checkpoint_path is None or not self.processes.is_first:
             return
-        weights = model.state_dict()
-        is_best = (
-            step == 0 and bool(rows) and stopping.stale == 0
-        )  # the same tensors are written once, and the best epoch is often the last
+        weights = self.model.state_dict()
+        # the same tensors are written once, and the best epoch is often the last
+        is_best = at.step == 0 and bool(self.rows) and self.stopping.stale == 0
         save_checkpoint(
-            checkpoint_path,
+            self.checkpoint_path,
             {
-                "kind": KIND, "identity": identity, "epoch": done, "step": step, "totals": totals, "processes": sorted(numbers),
-                "model": weights, "optimizer": optimizer.state_dict(), "random": rng_state(device, order=random),
-                "stopping": stopping.state(), "rows": rows, "best": weights if is_best else best,
+                "kind": KIND, "identity": self.identity, "epoch": at.done, "step": at.step, "totals": totals,
+                "processes": sorted(self.numbers), "model": weights, "optimizer": self.optimizer.state_dict(),
+                "random": rng_state(self.processes.device, order=at.random), "stopping": self.stopping.state(),
+                "rows": self.rows, "best": weights if is_best else self.best,
             },
         )  # fmt: skip
 
-    def heed(done: int, step: int, total: Tensor, random: np.random.Generator) -> None:
-        wish = processes.largest(2 if stop() else int(time.monotonic() - saved_at > CHECKPOINT_SECONDS))
-        if wish:
-            save(done, step, total, random)
-        if wish == 2:
-            processes.any(False)  # all wait for the one that writes, since launchers kill what is left once the first has ended
-            raise StoppedError(
-                f"training {lesson.name} was stopped by a signal after {done} epochs and {step} steps; a checkpoint was written",
-                hint="give the same command again; it goes on from there",
-            )
 
-    with _joint_layers(model, processes) as joint:
-        learner = processes.averaging(_Loss(lesson, model))
-        left: Iterable[int] = range(held["epoch"] if held else 0, pace.epochs)
-        if processes.is_first:
-            left = progress(left, f"training {lesson.name}", unit="epoch")
-        for done in left:
-            if stopping.should_stop:
-                break
-            epoch = done + lesson.first_epoch
-            random, rate = lesson.generator(epoch), lesson.learning_rate(epoch)
-            for group in optimizer.param_groups if rate is not None else ():
-                group["lr"] = rate
-            parts, first, total = lesson.batches(random), 0, torch.zeros((), dtype=torch.float64, device=device)
-            if held and held["step"] and done == held["epoch"]:
-                first, total = held["step"], total + processes.own_total(held["totals"])
-                restore_rng(held["random"], device, order=random)
-            model.train()
-            for step in range(first, len(parts)):
-                heed(done, step, total, random)
-                members = parts[step]
-                joint.take(members, processes)
-                # a process without a window computes one without weight, since the others wait for its part of the sums
-                loss = learner(lesson.batch(members, joint.share if joint.count else slice(0, 1), random))
-                optimizer.zero_grad(set_to_none=True)
-                (loss if processes.size == 1 else loss * (joint.count * processes.size / joint.total)).backward()
-                if pace.largest_gradient is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), pace.largest_gradient)
-                optimizer.step()
-                total += loss.detach().double() * joint.count
-            loss_train = math.fsum(processes.gathered(float(total))) / lesson.n_training
-            heeding = partial(heed, done, len(parts), total, random)
-            loss_validation = validation_loss(lesson, model, processes, heeding)
-            if not math.isfinite(loss_train + loss_validation):
-                raise ConvergenceError(
-                    f"training {lesson.name}: the loss of epoch {epoch} is not finite: {loss_train} (training), {loss_validation} (validation)",
-                    hint="lower the learning rate",
-                )
-            is_best = stopping.update(epoch, loss_validation)
-            if is_best:
-                best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-            now = optimizer.param_groups[0]["lr"]
-            rows.append(dict(zip(LOSS_COLUMNS, (epoch, loss_train, loss_validation, now, is_best), strict=True)))
-            is_saved = (done + 1) % pace.checkpoint_every == 0 or done + 1 == pace.epochs or stopping.should_stop
-            if is_saved:
-                save(done + 1, 0, total, random)
-            try:
-                report(epoch, loss_validation)
-            except BaseException:
-                if not is_saved:
-                    save(done + 1, 0, total, random)
-                raise
-    return Learned(best, rows, stopping.best_step, stopping.best, sorted(numbers))
+def discard_checkpoint(path: str | os.PathLike) -> None:
+    """Delete the checkpoint of a training whose model is written, with what a killed writer left of it."""
+    found = Path(path)
+    for leftover in [found, *found.parent.glob(f".unfinished-*-{found.name}")]:
+        leftover.unlink(missing_ok=True)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -21,17 +21,6 @@ from ..base.phases import PHASES
 
 Rows = Sequence[Mapping[str, str]]
 
-# Okabe-Ito colours: told apart by colour-blind readers too.
-PREDICTOR_COLOURS = {
-    "true": "#000000",
-    "copy": "#999999",
-    "affine_voxels": "#56B4E9",
-    "affine_press": "#0072B2",
-    "affine_spheres": "#009E73",
-    "model": "#D55E00",
-    "paper": "#CC79A7",
-    "replicate": "#E69F00",
-}
 PREDICTOR_STYLES = {"true": (0, (4, 2)), "affine_voxels": (0, (1, 1)), "affine_press": "-."}  # they often coincide
 LOWEST_R2 = -1.0
 PER_ROW = 4
@@ -76,9 +65,9 @@ def _curves(rows: Rows, mode: str) -> dict[str, list[Mapping[str, str]]]:
     return {name: sorted(curve, key=lambda row: int(row["frame"])) for name, curve in curves.items()}
 
 
-def _style(name: str, bold: Sequence[str]) -> dict[str, Any]:
+def _style(name: str, bold: Collection[str], colours: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "color": PREDICTOR_COLOURS.get(name),
+        "color": {"true": "#000000", **colours}.get(name),
         "linestyle": PREDICTOR_STYLES.get(name, "-"),
         "lw": 2 if name in bold else 1.3,
         "zorder": 4 if name == "true" else 3 if name in bold else 2,
@@ -125,10 +114,10 @@ def loss_curves(losses: Mapping[str, Rows], names: Mapping[str, str]) -> Figure:
     return figure
 
 
-def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
+def r2_per_frame(metrics: Rows, colours: Mapping[str, str], networks: Collection[str], column: str = "r2_with_void") -> Figure:
     """Draw R2 of each predicted frame for every predictor: a row of panels per mode, a column per film and degree.
 
-    Values below LOWEST_R2 are cut off.
+    Values below LOWEST_R2 are cut off. ``colours`` are those of the predictors, and ``networks`` are drawn with broader lines.
     """
     runs = by_run(metrics)
     modes = ("one_step", "rollout")
@@ -140,7 +129,7 @@ def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
                 (line,) = axis.plot(
                     [int(row["frame"]) for row in curve],
                     [_value(row[column]) for row in curve],
-                    **_style(name, ("model", "paper")),
+                    **_style(name, networks, colours),
                 )
                 handles[name] = line
             axis.set(title=f"{_title(film, degree, rows)}, {mode.replace('_', '-')}", xlabel="frame")
@@ -154,10 +143,12 @@ def r2_per_frame(metrics: Rows, column: str = "r2_with_void") -> Figure:
     return figure
 
 
-def phase_volumes(metrics: Rows, voxel_um3: Mapping[tuple[str, int], float]) -> Figure:
-    """Draw the volume of pore, CBD and AM over the frames of each rollout: true, model and baselines.
+def phase_volumes(
+    metrics: Rows, voxel_um3: Mapping[tuple[str, int], float], colours: Mapping[str, str], networks: Collection[str]
+) -> Figure:
+    """Draw the volume of pore, CBD and AM over the frames of each rollout: true, networks and baselines.
 
-    ``voxel_um3`` is the volume of a voxel by film and degree.
+    ``voxel_um3`` is the volume of a voxel by film and degree; ``colours`` and ``networks`` as in :func:`r2_per_frame`.
     """
     runs = by_run(metrics)
     phases = ("pore", "cbd", "am")
@@ -172,7 +163,9 @@ def phase_volumes(metrics: Rows, voxel_um3: Mapping[tuple[str, int], float]) -> 
             }
             for name, (curve, column) in series.items():
                 values = [_value(row[column]) * voxel_um3[film, degree] / 1e3 for row in curve]
-                (line,) = axes[i][j].plot([int(row["frame"]) for row in curve], values, **_style(name, ("true", "model")))
+                (line,) = axes[i][j].plot(
+                    [int(row["frame"]) for row in curve], values, **_style(name, ("true", *networks), colours)
+                )
                 handles[name] = line
             axes[i][j].set_title(_title(film, degree, rows) if i == 0 else "")
             whole_ticks(axes[i][j])
@@ -183,7 +176,7 @@ def phase_volumes(metrics: Rows, voxel_um3: Mapping[tuple[str, int], float]) -> 
     return figure
 
 
-def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
+def against_degree(metrics: Rows, quantities: Mapping[str, str], colours: Mapping[str, str], networks: Collection[str]) -> Figure:
     """Draw quantities of the last frame of rollouts against the compression degree.
 
     Parameters
@@ -192,6 +185,8 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
         Rows of evaluate_predictions of all runs.
     quantities
         Column (without ``_true`` or ``_predicted``) to axis label.
+    colours, networks
+        As in :func:`r2_per_frame`.
     """
     films = sorted({film for film, _ in by_run(metrics)})
     figure, axes = _panels(len(films) * len(quantities), height=2.9)
@@ -212,7 +207,7 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str]) -> Figure:
                     [_value(row[column + suffix]) for _, row in found],
                     marker="o",
                     ms=4,
-                    **_style(name, ("true", "model")),
+                    **_style(name, ("true", *networks), colours),
                 )
                 handles[name] = line
             axis.set(title=film, xlabel="compression degree / %", ylabel=label, xticks=sorted({d for _, d in by_run(metrics)}))

@@ -22,7 +22,7 @@ from .locks import OwnedLock
 from .presence import STOP_SECONDS
 from .study import DATABASE_ERRORS, SearchDefinition, StudyFolder
 from .summary import write_summary
-from .worker import EXIT_DONE, EXIT_STOPPED, StudyFailingError, budget_of, failing_reason, grid_of
+from .worker import EXIT_DONE, EXIT_STOPPED, StudyFailingError, budget_of, failing_reason, finished_numbers, grid_of
 
 __all__ = ["SearchDefinition", "run_search"]
 
@@ -107,6 +107,7 @@ def run_search(
                     launcher.stop(done=True)
                 else:
                     _watch(folder, study, definition, budget, launcher, min(workers, budget), is_lost, stop)
+        folder.discard_finished(definition.study_name, finished_numbers(study))
         _check_failures(study.get_trials(deepcopy=False), definition)
         if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
             raise SearchError(

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,13 +32,18 @@ class TrialContext:
     device
         ``cpu`` or ``cuda``; asked for, no fallback.
     checkpoint_path
-        File from which ``run`` resumes if it exists, and to which it saves (whole or not at all) as it goes.
+        File from which ``run`` resumes if it exists, and to which it saves (whole or not at all) as it goes; it is deleted when the
+        trial ends.
     report
-        ``report(step, value)``: to be called once per step (epoch; from 0 or 1 upwards), *after* the checkpoint of that step is saved. Raises
+        ``report(step, value)``: to be called once per step (epoch, from 1 upwards), *after* the checkpoint of that step is saved. Raises
         ``optuna.TrialPruned`` when the trial is given up and StopRequested when the worker must end; let both pass.
         Steps that were reported before a resumption are passed over.
     number
         The trial's number.
+    data_sha256
+        Digests of the files of ``data``, as the search read them once for all trials.
+    control
+        Settings of the run that change no value: cache sizes, epochs between checkpoints.
     """
 
     settings: Mapping[str, Any]
@@ -48,6 +53,8 @@ class TrialContext:
     checkpoint_path: Path
     report: Callable[[int, float], None] = _report_to_nobody
     number: int = 0
+    data_sha256: Mapping[str, list[str]] = field(default_factory=dict)
+    control: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Objective(Protocol):

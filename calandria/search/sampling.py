@@ -124,9 +124,9 @@ def make_sampler(search: SearchSettings, number: int, points: Sequence[Mapping[s
 
 
 def make_pruner(search: SearchSettings) -> BasePruner:
-    """Return the pruner that the settings name."""
+    """Return the pruner that the settings name; steps count from 1, where Optuna expects 0."""
     if search.pruner == "median":
-        return MedianPruner(n_startup_trials=search.n_startup_trials, n_warmup_steps=search.n_warmup_steps)
+        return MedianPruner(n_startup_trials=search.n_startup_trials, n_warmup_steps=search.n_warmup_steps + 1)
     if search.pruner == "hyperband":
         return HyperbandPruner(min_resource=max(1, search.n_warmup_steps))
     return NopPruner()

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -62,6 +62,10 @@ class SearchDefinition:
         ``minimize`` or ``maximize``.
     value_name
         What the value of a trial is, in words; it changes no trial.
+    data_sha256, study_name
+        Digests of the files of ``data`` and the study's name; :meth:`identified` fills them in.
+    control
+        Settings of the run that change no value and are no part of the study's name: cache sizes, epochs between checkpoints; JSON.
     """
 
     name: str
@@ -74,6 +78,7 @@ class SearchDefinition:
     data_sha256: dict[str, list[str]] = field(default_factory=dict)
     study_name: str = ""
     value_name: str = "value"
+    control: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
@@ -120,6 +125,19 @@ class StudyFolder:
     def checkpoint_path(self, study_name: str, number: int) -> Path:
         """Return the checkpoint file of a trial."""
         return self.directory / "checkpoints" / study_name / f"trial_{number}.pt"
+
+    def discard_checkpoint(self, study_name: str, number: int) -> None:
+        """Delete the checkpoint of a trial that has ended, with what a killed writer left of it."""
+        path = self.checkpoint_path(study_name, number)
+        for leftover in [path, *path.parent.glob(f".unfinished-*-{path.name}")]:
+            leftover.unlink(missing_ok=True)
+
+    def discard_finished(self, study_name: str, finished: Collection[int]) -> None:
+        """Delete what workers left that were killed after a trial had ended and before they deleted its checkpoint."""
+        for path in self.checkpoint_path(study_name, 0).parent.glob("*trial_*.pt"):
+            number = path.stem.rpartition("_")[2]
+            if number.isdigit() and int(number) in finished:
+                path.unlink(missing_ok=True)
 
     def lease(self, study_name: str, number: int, stale_seconds: float, name: str = "") -> OwnedLock:
         """Return the lease of a trial: whoever holds it runs the trial."""

@@ -62,6 +62,11 @@ def budget_of(definition: SearchDefinition, grid: Sequence[Mapping[str, Any]] | 
     return min(definition.search.n_trials, len(grid)) if grid is not None else definition.search.n_trials
 
 
+def finished_numbers(study: optuna.Study) -> set[int]:
+    """Return the numbers of the trials that have ended."""
+    return {trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+
+
 def failing_reason(trials: Sequence[FrozenTrial], search: SearchSettings) -> str:
     """Return why a study should stop early, or an empty text; failures of one place alone tell of that place, not of the study."""
     reason = _failed_too_often(trials, search.max_failed_fraction)
@@ -136,6 +141,7 @@ class Worker:
 
         Raises StopRequested, StudyFailingError, JournalError, or what this machine lacks: DeviceError, InputFileError.
         """
+        self.folder.discard_finished(self.definition.study_name, finished_numbers(self.study))
         pause = IDLE_SECONDS[0]
         while True:
             self._check_stop()
@@ -325,6 +331,8 @@ class Worker:
                     checkpoint_path=checkpoint,
                     report=self._reporter(claim),
                     number=number,
+                    data_sha256=self.definition.data_sha256,
+                    control=self.definition.control,
                 )
                 value = self.objective.run(dict(parameters), context)
                 outcome = {"values": float(value)} if is_finite(value) else {"state": TrialState.FAIL}
@@ -351,8 +359,7 @@ class Worker:
                 text = " ".join(str(error).split())
                 outcome, reason = {"state": TrialState.FAIL}, f"{type(error).__name__}: {text}"[:500]
             self._tell(claim, outcome, reason, spent_before + time.monotonic() - begin)
-            if "values" not in outcome:
-                checkpoint.unlink(missing_ok=True)
+            self.folder.discard_checkpoint(self.definition.study_name, number)
         except StopRequested as stop:
             if claim.lease.is_mine():
                 trial.set_user_attr("spent_s", round(spent_before + time.monotonic() - begin, 3))

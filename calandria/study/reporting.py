@@ -6,6 +6,7 @@ from pydantic import Field
 
 from ..base.settings import Section
 from ..base.stage import Rule, Stage
+from ..surrogate.stage import looks
 
 if TYPE_CHECKING:
     from .study import Study
@@ -27,7 +28,7 @@ def artefacts(study: "Study") -> list[str]:
 
 RULES: dict[str, Rule] = {
     "tabulate_results": Rule(("significant_digits",), version=4, given=lambda study, _: {"title": study.settings.title}),
-    "draw_surrogate": Rule(("figure_dpi",), version=4),
+    "draw_surrogate": Rule(("figure_dpi",), version=4, given=lambda study, _: looks(study)),
     "write_page": Rule(("significant_digits",), version=4, given=lambda study, _: {"title": study.settings.title}),
 }
 """What the programs of the stage's rules read."""

@@ -146,16 +146,6 @@ class Study:
             found.setdefault(str(self.original(name)), []).append(name)
         return found
 
-    def predictors(self, film: str) -> list[str]:
-        """Return the predictors that can be asked for a film: ``replicate`` only where the film has one."""
-        wanted = self.settings.surrogate.compared
-        return [name for name in wanted if name != "replicate" or self.replicate_of(film)]
-
-    @staticmethod
-    def modes(predictor: str) -> tuple[str, ...]:
-        """Return the modes in which a predictor predicts: a replicate sees no true frames on its way, so it is a rollout only."""
-        return ("rollout",) if predictor == "replicate" else ("one_step", "rollout")
-
     @cached_property
     def all_runs(self) -> list[tuple[str, int]]:
         """Film and degree of every series, those of replicates too."""

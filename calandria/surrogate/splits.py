@@ -13,7 +13,7 @@ from .windows import Run, window_places
 PARTS = ("train", "validation", "test")
 
 
-def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int, seed: int) -> dict[str, Any]:
+def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int) -> dict[str, Any]:
     """Return which target frames of each run belong to which part, and which parts share frames.
 
     Parameters
@@ -21,11 +21,9 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int, se
     runs
         All series. A replicate of a film is given the part ``test`` of its own; it never trains.
     settings
-        Kind of split and the films it names.
+        Kind of split, the films it names, and the seed of the validation windows where no validation film is named.
     lag_window
         Frames before a target.
-    seed
-        Seed of the validation windows where no validation film is named.
 
     Raises SettingsError when a named film or degree does not exist or nothing is left for a part, and when a series is
     shorter than a window.
@@ -52,7 +50,7 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int, se
         part = "test" if tested else "validation" if run.film in settings.validation_films else "train"
         targets.append({name: list(range(lag_window, run.n_frames)) if name == part else [] for name in PARTS})
     if not settings.validation_films:
-        _draw_validation(runs, targets, settings, lag_window, seed)
+        _draw_validation(runs, targets, settings, lag_window)
     for part in PARTS:
         if not any(run[part] for run in targets):
             raise SettingsError(
@@ -79,15 +77,16 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int, se
     }
 
 
-def _draw_validation(runs: Sequence[Run], targets: list[dict], settings: SplitSettings, lag_window: int, seed: int) -> None:
+def _draw_validation(runs: Sequence[Run], targets: list[dict], settings: SplitSettings, lag_window: int) -> None:
     """Move blocks of frames of the training films to validation, each from all degrees of its film at once.
 
     The degrees of a film share their loading, also where they were run apart and differ by rounding; so a block is a range
     of frame numbers, as long as the lag window. Frames of equal content go along, wherever they are.
     """
+    families = _families(runs)
     frames: dict[str, set[int]] = {}
     for run, parts in zip(runs, targets):
-        frames.setdefault(_family(run.film, runs), set()).update(parts["train"])
+        frames.setdefault(families[run.film], set()).update(parts["train"])
     total = sum(map(len, frames.values()))
     length = max(1, min(lag_window, total // 2))
     blocks = [
@@ -97,7 +96,7 @@ def _draw_validation(runs: Sequence[Run], targets: list[dict], settings: SplitSe
         if block.size
     ]
     drawn: set[tuple[str, int]] = set()
-    for index in generator(seed, "validation").permutation(len(blocks))[: len(blocks) - 1]:
+    for index in generator(settings.seed, "validation").permutation(len(blocks))[: len(blocks) - 1]:
         film, block = blocks[index]
         drawn |= {(film, int(number)) for number in block}
         if len(drawn) >= settings.validation_fraction * total:
@@ -106,22 +105,25 @@ def _draw_validation(runs: Sequence[Run], targets: list[dict], settings: SplitSe
         run.digests[target]
         for run, parts in zip(runs, targets)
         for target in parts["train"]
-        if (_family(run.film, runs), target) in drawn
+        if (families[run.film], target) in drawn
     }
     for run, parts in zip(runs, targets):
-        chosen = [t for t in parts["train"] if (_family(run.film, runs), t) in drawn or run.digests[t] in kept]
+        chosen = [t for t in parts["train"] if (families[run.film], t) in drawn or run.digests[t] in kept]
         parts["validation"] = chosen
-        parts["train"] = [target for target in parts["train"] if target not in chosen]
+        parts["train"] = sorted(set(parts["train"]) - set(chosen))
 
 
-def _family(film: str, runs: Sequence[Run]) -> str:
-    """Return the film that ``film`` repeats, over any number of replicates, or ``film`` itself."""
+def _families(runs: Sequence[Run]) -> dict[str, str]:
+    """Return for each film the one that it repeats, over any number of replicates, or itself."""
     repeats = {run.film: run.replicate_of for run in runs if run.replicate_of}
-    seen = {film}
-    while film in repeats and repeats[film] not in seen:
-        film = repeats[film]
-        seen.add(film)
-    return film
+    families = {}
+    for film in {run.film for run in runs}:
+        first, seen = film, {film}
+        while first in repeats and repeats[first] not in seen:
+            first = repeats[first]
+            seen.add(first)
+        families[film] = first
+    return families
 
 
 def tested_runs(
@@ -133,14 +135,19 @@ def tested_runs(
     Frames of equal content, under whatever name, leak too.
     """
     rows = []
+    families = _families(runs)
+    users: dict[tuple[str, str], list[str]] = {}
+    for run, parts in zip(runs, targets):
+        for part in ("train", "validation"):
+            if parts[part]:
+                users.setdefault((families[run.film], part), []).append(run.name)
+    shared: dict[str, list[Mapping[str, Any]]] = {}
+    for row in overlaps:
+        shared.setdefault(row["run"], []).append(row)
     for run, parts in zip(runs, targets):
         if not parts["test"]:
             continue
-        family = _family(run.film, runs)
-        used = {
-            part: [o.name for o, others in zip(runs, targets) if others[part] and _family(o.film, runs) == family]
-            for part in ("train", "validation")
-        }
+        used = {part: users.get((families[run.film], part), []) for part in ("train", "validation")}
         told = [
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} used for {part} and of the same film"
             for part, names in used.items()
@@ -148,8 +155,8 @@ def tested_runs(
         ]
         told += [
             f"{len(row['frames'])} frames are those of {', '.join(row['shared_with'])}, used for {row['parts'][1]}"
-            for row in overlaps
-            if row["run"] == run.name and row["parts"][0] == "test"
+            for row in shared.get(run.name, ())
+            if row["parts"][0] == "test"
         ]
         rows.append(
             {

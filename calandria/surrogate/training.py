@@ -1,10 +1,9 @@
 """Training of a network on lag windows: early stopping, checkpoints that survive a kill, the same weights for the same seed."""
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,27 +17,30 @@ from ..learning.process_group import Processes
 from ..learning.training import LOSS_COLUMNS as LOSS_COLUMNS
 from ..learning.training import Lesson, Pace, autocast, learn, load_checkpoint, seeded_torch, select_device
 from . import VERSION
-from .models import Batch, PressUnet, build, grid_remedy, stack_windows
-from .settings import PaperSettings, PressUnetSettings, PressUnetTraining, SurrogateSettings
+from .models import Batch, FrameModel, stack_windows
+from .networks import NetworkSettings, grid_remedy, network_of
+from .settings import network_settings
 from .windows import PressColumns, Run, Window, WindowPlace, WindowReader, press_columns
 
+KIND = "calandria-surrogate-2"
+CACHE_MB = 1000
 LARGEST_EDGE_DIFFERENCE = 0.05
 """Relative difference of voxel edges up to which films are of one resolution; each may be off by calendering.voxels.largest_misfit."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network with its evidence: the weights of the best epoch, one row per epoch, the numbers of processes."""
+    """A trained network with its evidence: the weights of the best epoch (from 1), one row per epoch, the numbers of processes."""
 
-    model: nn.Module
+    model: FrameModel
     rows: list[dict[str, Any]]
     best_epoch: int
     best_loss: float
     processes: list[int]
 
 
-def check_runs_alike(runs: Sequence[Run], architecture: str) -> None:
-    """Raise ContractError unless all runs share periodic sides and, nearly, the voxel edge; for ``paper`` the grid too."""
+def check_runs_alike(runs: Sequence[Run], needs_one_grid: bool) -> None:
+    """Raise ContractError unless all runs share periodic sides and, nearly, the voxel edge; where it is needed, the grid too."""
     for run in runs[1:]:
         if run.periodic != runs[0].periodic or not edges_alike(run.voxel_edge_um, runs[0].voxel_edge_um):
             raise ContractError(
@@ -49,10 +51,10 @@ def check_runs_alike(runs: Sequence[Run], architecture: str) -> None:
     films: dict[tuple[int, ...], list[str]] = {}
     for run in runs:
         films.setdefault(run.shape[1:], []).append(run.name)
-    if architecture == "paper" and len(films) > 1:
+    if needs_one_grid and len(films) > 1:
         found = "; ".join(f"{grid}: {', '.join(names)}" for grid, names in films.items())
         raise ContractError(
-            f"the network of paper is bound to one grid, and the films have {len(films)} (z, y, x): {found}",
+            f"the network is bound to one grid, and the films have {len(films)} (z, y, x): {found}",
             hint=grid_remedy(list(films)),
         )
 
@@ -98,80 +100,67 @@ def changed(window: Window, changes: Changes, crop: int | None) -> Window:
     return replace(window, labels=np.ascontiguousarray(labels))
 
 
-def learning_rate(epoch: int, epochs: int, first: float, last_fraction: float) -> float:
-    """Return the rate of an epoch (from 0): a cosine from ``first`` to ``first * last_fraction`` in the last epoch.
-
-    >>> learning_rate(0, 11, 1.0, 0.5), learning_rate(10, 11, 1.0, 0.5)
-    (1.0, 0.5)
-    """
-    share = 0.5 * (1 + math.cos(math.pi * epoch / max(epochs - 1, 1)))
-    return first * (last_fraction + (1 - last_fraction) * share)
-
-
 def train(
-    settings: SurrogateSettings,
-    architecture: str,
+    network: NetworkSettings,
+    lag_window: int,
     runs: Sequence[Run],
     train_places: Sequence[WindowPlace],
     validation_places: Sequence[WindowPlace],
     checkpoint_path: str | os.PathLike,
     *,
     processes: Processes | None = None,
+    cache_mb: int = CACHE_MB,
     stop: Callable[[], bool] = lambda: False,
     report: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Trained:
     """Train a network and return it with the weights of the epoch of the lowest validation loss.
 
-    If ``checkpoint_path`` holds a checkpoint of the same settings, data and seed, training goes on from there and ends, on a
+    If ``checkpoint_path`` holds a checkpoint of the same settings, data and seed, training resumes there and ends, on a
     CPU, in bitwise the same weights as if it had never been stopped; a checkpoint of anything else is overwritten.
 
     Parameters
     ----------
-    settings, architecture
+    network
         What to train and how.
+    lag_window
+        Frames that the network sees.
     runs
-        The series that the places refer to; they share voxel edge and sides, for ``paper`` the grid too.
+        The series that the places refer to; they share voxel edge and sides, and the grid where the network is bound to one.
     train_places, validation_places
         The windows; each once (see windows.window_places).
     checkpoint_path
         Scratch file.
     processes
         Who trains together; None for this process alone on the device of the settings.
+    cache_mb
+        Memory for frames that are read, MB.
     stop, report
         As in learning.training.learn.
 
     Raises
     ------
     ContractError, DeviceError
-        The runs differ in voxels, for ``paper`` in grid; the device is not there.
+        The runs differ in voxels, or in the grid that the network is bound to; the device is not there.
     ConvergenceError, SettingsError, StoppedError
         As in learning.training.learn.
     """
-    check_runs_alike(runs, architecture)
-    chosen = settings.architecture(architecture)
-    processes = processes or Processes(device=select_device(settings.device))
-    rules, device = chosen.training, processes.device
-    identity = content_digest(
-        {
-            "version": VERSION,
-            "architecture": architecture,
-            "network": chosen.model_dump(),
-            "common": [settings.lag_window, settings.seed, settings.precision],
-            "windows": [
-                [runs[place.run].digests[place.target - settings.lag_window : place.target + place.steps] for place in places]
-                for places in (train_places, validation_places)
-            ],
-        }
-    )
-    seed = derived_seed(settings.seed, "surrogate", architecture)
-    with seeded_torch(seed, device), WindowReader(runs, settings.lag_window) as reader:
-        model = build(architecture, chosen, settings.lag_window, runs[0].shape[1:]).to(device)
+    entry, learning = network_of(network.kind), network.learning
+    check_runs_alike(runs, entry.needs_one_grid)
+    processes = processes or Processes(device=select_device(learning.device))
+    rules, device = learning.training, processes.device
+    windows = [
+        [runs[place.run].digests[place.target - lag_window : place.target + place.steps] for place in places]
+        for places in (train_places, validation_places)
+    ]
+    seed = derived_seed(learning.seed, "surrogate", entry.seed_word)
+    with seeded_torch(seed, device), WindowReader(runs, lag_window, cache_mb * 10**6) as reader:
+        model = entry.made(network, lag_window, runs[0].shape[1:]).to(device)
         learned = learn(
-            WindowLesson(settings, architecture, reader, train_places, validation_places, device),
+            WindowLesson(network, reader, train_places, validation_places, device),
             model,
             torch.optim.AdamW(model.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay, fused=True),
-            Pace(rules.epochs, rules.batch_size, settings.checkpoint_every, rules.patience, largest_gradient=1.0),
-            identity=identity,
+            Pace(rules, learning.checkpoint_every, largest_gradient=1.0),
+            identity=_identity(network, lag_window, windows),
             checkpoint_path=checkpoint_path,
             processes=processes,
             stop=stop,
@@ -181,12 +170,19 @@ def train(
     return Trained(model.eval(), learned.rows, learned.best_epoch, learned.best_loss, learned.processes)
 
 
+def _identity(network: NetworkSettings, lag_window: int, windows: Sequence[Sequence[Sequence[str]]]) -> str:
+    """Return the digest of all that a training's result depends on, but for the device."""
+    content = network.trained()
+    content["learning"] = {**content["learning"], "device": None, "training": network.learning.training.identity()}
+    return content_digest({"version": VERSION, "network": content, "lag_window": lag_window, "windows": windows})
+
+
 class WindowLesson(Lesson):
     """Learning the frames that follow lag windows.
 
     Parameters
     ----------
-    settings, architecture
+    network
         What is trained and how.
     reader
         The windows of the runs.
@@ -198,15 +194,14 @@ class WindowLesson(Lesson):
 
     def __init__(
         self,
-        settings: SurrogateSettings,
-        architecture: str,
+        network: NetworkSettings,
         reader: WindowReader,
         training: Sequence[WindowPlace],
         validation: Sequence[WindowPlace],
         device: torch.device,
     ) -> None:
-        self.settings, self.name, self.reader, self.runs, self.device = settings, architecture, reader, reader.runs, device
-        self.rules = settings.architecture(architecture).training
+        self.name, self.network, self.reader, self.runs, self.device = network.kind, network, reader, reader.runs, device
+        self.seed_word = network_of(network.kind).seed_word
         self.places = {True: training, False: validation}
         self.kinds = {learns: [self._kind(place) for place in places] for learns, places in self.places.items()}
         self.n_training, self.n_validation = len(training), len(validation)
@@ -216,38 +211,32 @@ class WindowLesson(Lesson):
         return (*run.shape[1:], run.voxel_edge_um, place.steps)
 
     def generator(self, epoch: int) -> np.random.Generator:
-        """Return the generator of order, augmentation and crops."""
-        return generator(self.settings.seed, "surrogate", self.name, "epoch", epoch)
+        """Return the generator of order, augmentation and crops; its streams count epochs from 0."""
+        return generator(self.network.learning.seed, "surrogate", self.seed_word, "epoch", epoch - 1)
 
     def batches(self, random: np.random.Generator) -> list[NDArray[np.int64]]:
         """Return the training windows in shuffled batches."""
-        return batches(self.kinds[True], self.rules.batch_size, random)
+        return batches(self.kinds[True], self.network.learning.training.batch_size, random)
 
     def validation_batches(self) -> list[NDArray[np.int64]]:
         """Return the validation windows in batches."""
-        return batches(self.kinds[False], self.rules.batch_size)
-
-    def learning_rate(self, epoch: int) -> float:
-        """Return the rate of an epoch, on a cosine."""
-        return learning_rate(epoch, self.rules.epochs, self.rules.learning_rate, self.rules.final_learning_rate_fraction)
+        return batches(self.kinds[False], self.network.learning.training.batch_size)
 
     def begin(self, model: nn.Module) -> None:
-        """Fit the thickness of released films."""
-        if isinstance(model, PressUnet):
-            columns = [self._columns(place) for place in self.places[True]]
-            model.fit_recovery(columns, self.runs[0].voxel_edge_um)
+        """Prepare the untrained network from the columns of the training windows."""
+        cast(FrameModel, model).prepare([self._columns(place) for place in self.places[True]], self.runs[0].voxel_edge_um)
 
     def _columns(self, place: WindowPlace) -> PressColumns:
-        return press_columns(self.runs[place.run], place, self.settings.lag_window)
+        return press_columns(self.runs[place.run], place, self.reader.lag_window)
 
     def batch(self, members: NDArray[np.int64], share: slice, random: np.random.Generator | None) -> Batch:
-        """Return the windows of a share; training windows of press_unet are augmented and cropped."""
+        """Return the windows of a share; training windows are augmented and cropped where the network wants that."""
         places = [self.places[random is not None][index] for index in members]
-        run, rules = self.runs[places[0].run], self.rules
+        run, wanted = self.runs[places[0].run], self.network.augmentation
         windows, periodic = [self.reader.window(place) for place in places[share]], run.periodic
-        if random is not None and isinstance(rules, PressUnetTraining):
-            crop = rules.crop_voxels
-            changes = [drawn_changes(run.shape[1:], run.periodic, random, rules.augment, crop) for _ in places]
+        if random is not None and wanted is not None:
+            crop = wanted.crop_voxels
+            changes = [drawn_changes(run.shape[1:], run.periodic, random, wanted.augments, crop) for _ in places]
             windows = [changed(window, change, crop) for window, change in zip(windows, changes[share], strict=True)]
             if crop:
                 sides = [wraps and n <= crop for wraps, n in zip(run.periodic[1:], run.shape[2:])]
@@ -257,8 +246,8 @@ class WindowLesson(Lesson):
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the mean loss of windows."""
-        with autocast(self.device, self.settings.precision):
-            return model.window_loss(batch)
+        with autocast(self.device, self.network.learning.precision):
+            return cast(FrameModel, model).window_loss(batch)
 
 
 def batches(kinds: Sequence, size: int, random: np.random.Generator | None = None) -> list[NDArray[np.int64]]:
@@ -271,9 +260,12 @@ def batches(kinds: Sequence, size: int, random: np.random.Generator | None = Non
     [[1], [0, 2], [3]]
     """
     order = np.arange(len(kinds)) if random is None else random.permutation(len(kinds))
+    groups: dict[Any, list[int]] = {}
+    for index in order:
+        groups.setdefault(kinds[index], []).append(index)
     parts = []
-    for kind in sorted(set(kinds)):
-        group = order[[kinds[index] == kind for index in order]]
+    for kind in sorted(groups):
+        group = np.array(groups[kind])
         found = [group[first : first + size] for first in range(0, len(group), size)]
         if random is not None and size > 1 and len(found) > 1 and len(found[-1]) == 1:
             found[-2:] = [np.concatenate(found[-2:])]
@@ -281,13 +273,12 @@ def batches(kinds: Sequence, size: int, random: np.random.Generator | None = Non
     return parts if random is None else [parts[index] for index in random.permutation(len(parts))]
 
 
-def model_record(settings: SurrogateSettings, architecture: str, trained: Trained, run: Run) -> dict[str, Any]:
+def model_record(network: NetworkSettings, lag_window: int, trained: Trained, run: Run) -> dict[str, Any]:
     """Return what a model file holds: the weights, and all that is needed to build the network again."""
     return {
-        "kind": "calandria-surrogate-1",
-        "architecture": architecture,
-        "settings": settings.architecture(architecture).model_dump(),
-        "lag_window": settings.lag_window,
+        "kind": KIND,
+        "network": network.model_dump(mode="json"),
+        "lag_window": lag_window,
         "grid": list(run.shape[1:]),
         "voxel_edge_um": run.voxel_edge_um,
         "best_epoch": trained.best_epoch,
@@ -298,15 +289,18 @@ def model_record(settings: SurrogateSettings, architecture: str, trained: Traine
     }
 
 
-def load_model(path: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network of a model file, ready to predict on the CPU, and the file's other facts."""
+def load_model(path: str | os.PathLike) -> tuple[FrameModel, dict[str, Any]]:
+    """Return the network of a model file, ready to predict on the CPU, and the file's other facts.
+
+    Raises InputFileError when the file is something else, SettingsError when its network is not registered here.
+    """
     record = load_checkpoint(path)
-    if record.get("kind") != "calandria-surrogate-1":
+    if record.get("kind") != KIND:
         raise InputFileError(
-            f"{str(path)!r} is not a surrogate model; it holds {', '.join(map(str, list(record)[:5]))}",
-            hint="name the file that train_surrogate wrote with --output",
+            f"{str(path)!r} is not a surrogate model of kind {KIND}; it holds {', '.join(map(str, list(record)[:5]))}",
+            hint="name the file that train_surrogate of this version wrote with --output",
         )
-    kind = PaperSettings if record["architecture"] == "paper" else PressUnetSettings
-    model = build(record["architecture"], kind.from_mapping(record["settings"], str(path)), record["lag_window"], record["grid"])
+    network = network_settings(record["network"], str(path))
+    model = network_of(network.kind).made(network, record["lag_window"], record["grid"])
     model.load_state_dict(record.pop("weights"))
     return model.eval(), record

@@ -1,20 +1,22 @@
 """Lag windows of labelled series: views on zarr files, read frame by frame."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import ContractError, InputFileError
-from ..base.volumes import open_labelled
+from ..base.volumes import FRAME_DIGESTS, frame_digest, open_labelled
 
-CACHED_FRAMES = 48
+CACHED_BYTES = 10**9
+"""Memory for frames that are read, of all series together."""
+OPEN_SERIES = 32
+"""Series whose files are open at the same time; a process may have few file handles, and each open file is one."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Run:
 
 
 def describe_run(path: str) -> Run:
-    """Read the facts of a series and the digest of each of its frames.
+    """Read the facts of a series and the digest of each of its frames, which are computed only where the file holds none.
 
     Raises ContractError when the press position, the thickness, the film or the degree is missing.
     """
@@ -81,10 +83,9 @@ def describe_run(path: str) -> Run:
                 f"{str(path)!r}: press positions or thicknesses that are not finite or not above 0",
                 hint="run its voxelizing again and look at press_position_um and thickness_um",
             )
-        digests = [
-            hashlib.sha1(np.asarray(array[t]).tobytes() + np.round(press[t] * 1e6).astype(np.int64).tobytes()).hexdigest()
-            for t in range(array.shape[0])
-        ]
+        digests = facts.attributes.get(FRAME_DIGESTS)
+        if not isinstance(digests, list) or len(digests) != array.shape[0]:
+            digests = [frame_digest(np.asarray(array[t]), press[t]) for t in range(array.shape[0])]
         return Run(
             str(path), str(facts.attributes["film"]), round(float(facts.attributes["compression_degree_percent"])),
             tuple(array.shape), facts.voxel_edge_um, facts.periodic, tuple(map(float, press)), tuple(map(float, thickness)),
@@ -174,33 +175,62 @@ def press_columns(run: Run, place: WindowPlace, lag_window: int) -> PressColumns
 
 
 class WindowReader:
-    """Reads windows lazily from the files of ``runs`` and keeps a few frames of each; a context manager."""
+    """Reads windows lazily from the files of ``runs``; a context manager.
 
-    def __init__(self, runs: Sequence[Run], lag_window: int, cached_frames: int = CACHED_FRAMES) -> None:
-        self.runs, self.lag_window, self.cached_frames = list(runs), lag_window, cached_frames
-        self._stack = ExitStack()
-        self._arrays: dict[int, object] = {}
-        self._frames: list[OrderedDict[int, NDArray[np.uint8]]] = [OrderedDict() for _ in self.runs]
+    However many series there are, few files are open at a time, and the frames that are kept fit into one budget.
+
+    Parameters
+    ----------
+    runs
+        The series.
+    lag_window
+        Frames before a target.
+    cached_bytes
+        Memory for frames of all series together; the frame in use is always kept.
+    open_series
+        Files that are open at the same time at most.
+    """
+
+    def __init__(
+        self, runs: Sequence[Run], lag_window: int, cached_bytes: int = CACHED_BYTES, open_series: int = OPEN_SERIES
+    ) -> None:
+        self.runs, self.lag_window, self.cached_bytes, self.open_series = list(runs), lag_window, cached_bytes, open_series
+        self._open: OrderedDict[int, tuple[ExitStack, Any]] = OrderedDict()
+        self._frames: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._bytes = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        self._arrays.clear()
-        self._stack.close()
+        while self._open:
+            self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        self._open.popitem(last=False)[1][0].close()
+
+    def _array(self, run: int) -> Any:
+        if run in self._open:
+            self._open.move_to_end(run)
+        else:
+            while len(self._open) >= self.open_series:
+                self._close_oldest()
+            stack = ExitStack()
+            self._open[run] = stack, stack.enter_context(open_labelled(self.runs[run].path))[0]
+        return self._open[run][1]
 
     def frame(self, run: int, index: int) -> NDArray[np.uint8]:
         """Return the labels (z, y, x) of one frame."""
-        cache = self._frames[run]
-        if index in cache:
-            cache.move_to_end(index)
-            return cache[index]
-        if run not in self._arrays:
-            self._arrays[run] = self._stack.enter_context(open_labelled(self.runs[run].path))[0]
-        cache[index] = np.asarray(self._arrays[run][index])
-        if len(cache) > self.cached_frames:
-            cache.popitem(last=False)
-        return cache[index]
+        key = run, index
+        if key in self._frames:
+            self._frames.move_to_end(key)
+            return self._frames[key]
+        frame = np.asarray(self._array(run)[index])
+        self._frames[key] = frame
+        self._bytes += frame.nbytes
+        while self._bytes > self.cached_bytes and len(self._frames) > 1:
+            self._bytes -= self._frames.popitem(last=False)[1].nbytes
+        return frame
 
     def window(self, place: WindowPlace) -> Window:
         """Return the window at ``place``."""

@@ -238,7 +238,7 @@ def by_hand(search, name):
         "--gres=gpu:1": "--output=/dev/null",
         "--mem=16G": "--mem=200M",
         ".venv/bin/python": sys.executable,
-        "results/NAME/scratch/search_surrogate": str(search.folder),
+        "results/NAME/scratch/search_surrogate_NETWORK": str(search.folder),
         "--leave-when-idle": f"--leave-when-idle --worker-name={name}",
     }
     for word, other in small.items():

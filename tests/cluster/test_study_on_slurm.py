@@ -35,7 +35,8 @@ RUN = (*ON_SLURM, "--slurm-init-seconds-before-status-checks", "3", "--set-resou
 
 def settings():
     study = copy.deepcopy(SETTINGS)
-    study["surrogate"]["search"]["study"] = study["autoencoder"]["search"] = SEARCH
+    for learning in (study["surrogate"]["networks"]["unet"]["learning"], study["autoencoder"]["learning"]):
+        learning["search"]["budget"] = SEARCH
     return study
 
 
@@ -146,7 +147,7 @@ def small_steps_stayed_here(records):
 
 def every_trial_is_there_once(folder):
     workers = set()
-    for place in ("surrogate/search", "autoencoder/noise/search"):
+    for place in ("surrogate/search/unet", "autoencoder/noise/search"):
         rows = read_table(folder / "results/tiny" / place / "trials.csv")
         assert [int(row["number"]) for row in rows] == list(range(N_TRIALS))
         assert {row["state"] for row in rows} == {"complete"}

@@ -37,18 +37,20 @@ def start(words, folder, name):
 
 
 def test_two_nodes_train_together_stop_together_and_go_on(tmp_path):
-    unet = {"widths": [4, 6], "detail_width": 2, "training": {"epochs": 60, "patience": 99, "batch_size": 3, "crop_voxels": 8}}
-    content = {"checkpoint_every": 1, "press_unet": unet, "split": {"validation_films": ["film_2"], "test_films": ["film_3"]}}
+    training = {"epochs": 60, "patience": 99, "batch_size": 3, "crop_voxels": 8}
+    learning = {"checkpoint_every": 1, "training": training}
+    network = {"kind": "press_unet", "widths": [4, 6], "detail_width": 2, "learning": learning}
+    parts = {"validation_films": ["film_2"], "test_films": ["film_3"]}
     settings, split = str(tmp_path / "s.json"), str(tmp_path / "split.json")
-    (tmp_path / "s.json").write_text(json.dumps({"settings": content}))
+    (tmp_path / "s.json").write_text(json.dumps({"settings": {"split": parts}, "network": network}))
     paths = write_films(tmp_path, degrees=(20,), shape=(10, 9, 8))
     split_films.main(["--settings", settings, "--frames", *paths, "--output", split])
     program = [
-        *("-m", "workflow_scripts.surrogate.train_surrogate", "--settings", settings, "--architecture", "press_unet"),
+        *("-m", "workflow_scripts.surrogate.train_surrogate", "--settings", settings),
         *("--split", split, "--frames", *paths, "--checkpoint-directory", str(tmp_path / "scratch")),
         *("--output", str(tmp_path / "model.pt"), "--output-losses", str(tmp_path / "losses.csv")),
     ]
-    name, checkpoint = f"calandria_test_{tmp_path.name}", tmp_path / "scratch" / "press_unet.pt"
+    name, checkpoint = f"calandria_test_{tmp_path.name}", tmp_path / "scratch" / "training.pt"
     with start([*program, "--processes", "2"], tmp_path, name) as step:
         while not checkpoint.exists():
             assert step.poll() is None, step.communicate()[1]
@@ -65,7 +67,7 @@ def test_two_nodes_train_together_stop_together_and_go_on(tmp_path):
 
 def test_copies_that_do_not_know_of_each_other_do_not_train(tmp_path):
     torchrun = ["-m", "workflow_scripts.learning.torchrun", "--standalone", "--nproc-per-node", "1"]
-    program = ["-m", "workflow_scripts.surrogate.train_surrogate", "--architecture", "press_unet"]
+    program = ["-m", "workflow_scripts.surrogate.train_surrogate"]
     missing = [
         word
         for name in ("settings", "split", "frames", "checkpoint-directory", "output", "output-losses")
@@ -109,7 +111,7 @@ class Training:
         self.folder = folder / "study"
         self.folder.mkdir()
         settings = copy.deepcopy(SETTINGS)
-        settings["autoencoder"] |= {"searched_cases": [], "training": {"patience": None, "checkpoint_every": 10, **training}}
+        settings["autoencoder"]["learning"] = {"checkpoint_every": 10, "training": {"patience": None, **training}}
         self.option = write_study(self.folder, settings)
         finished = snakemake(self.folder, f"{RESULTS}/model.pt", *self.option)
         assert finished.returncode == 0, (finished.stdout + finished.stderr)[-3000:]
@@ -182,5 +184,5 @@ def test_a_training_by_two_processes_is_a_job_of_the_profile(tmp_path, launcher)
     (rows, model), (rows_alone, _) = training.result(), training.alone
     assert model["processes"] == [2]
     for row, other in zip(rows, rows_alone, strict=True):
-        for name in ("train_mse", "validation_mse"):
+        for name in ("loss_train", "loss_validation"):
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-5)

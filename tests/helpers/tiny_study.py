@@ -23,33 +23,43 @@ SETTINGS = {
         "tolerance": 1e-2,
     },
     "surrogate": {
-        "architectures": ["press_unet"],
-        "press_unet": {"widths": [4, 6], "detail_width": 2, "training": TRAINING},
-        "split": {"test_films": ["film_2"]},
-        "predictors": ["copy", "affine_press", "model"],
-        "search": {
-            "architecture": "press_unet",
-            "epochs": 1,
-            "space": {"base_width": [2, 4]},
-            "study": {"n_trials": 2, "workers": 1},
+        "networks": {
+            "unet": {
+                "kind": "press_unet",
+                "widths": [4, 6],
+                "detail_width": 2,
+                "learning": {
+                    "training": TRAINING,
+                    "search": {
+                        "epochs": 1,
+                        "space": {"base_width": [2, 4]},
+                        "budget": {"n_trials": 2, "workers": 1},
+                    },
+                },
+            },
         },
+        "split": {"test_films": ["film_2"]},
+        "predictors": ["copy", "affine_press", "unet"],
     },
     "autoencoder": {
         "cases": {"noise": {"samples": ["noise"], "slice_windows": [4], "strides": [2]}},
-        "searched_cases": ["noise"],
         "image_size": 15,
-        "training": {"epochs": 2},
-        "evaluation": {"n_examples": 2, "n_resamples": 100},
-        "search": {"n_trials": 2, "workers": 1},
-        "space": {
-            "slice_windows": [4],
-            "strides": [2],
-            "conv_layers": [3],
-            "hidden_neurons": [4, 8],
-            "epochs": [1],
-            "batch_sizes": [4],
-            "learning_rates": [1e-3],
+        "learning": {
+            "training": {"epochs": 2},
+            "search": {
+                "space": {
+                    "slice_window": [4],
+                    "stride": [2],
+                    "conv_layers": [3],
+                    "hidden_neurons": [4, 8],
+                    "epochs": [1],
+                    "batch_size": [4],
+                    "learning_rate": [1e-3],
+                },
+                "budget": {"n_trials": 2, "workers": 1},
+            },
         },
+        "evaluation": {"n_examples": 2, "n_resamples": 100},
     },
 }
 

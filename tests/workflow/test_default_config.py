@@ -16,6 +16,12 @@ def keys(content, prefix=""):
             yield from keys(value, f"{prefix}{key}.")
 
 
+SEARCHED = {
+    "surrogate": {"networks": {"conv1d_lags": {"kind": "conv1d_lags", "learning": {"search": {}}}}},
+    "autoencoder": {"learning": {"search": {}}},
+}
+
+
 def test_the_default_config_names_every_setting():
     written = read_yaml(TOP / "config/config.yaml")
     known = StudySettings.from_mapping(written, "config/config.yaml").model_dump()
@@ -28,12 +34,13 @@ def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     default = StudySettings(name="demo", title=written["title"]).model_dump()
     assert written["surrogate"].pop("predictors") == StudySettings(name="demo", title="Demo").surrogate.compared
     assert default["surrogate"].pop("predictors") is None
-    assert written["surrogate"]["search"].pop("architecture") == "paper"
-    assert default["surrogate"]["search"].pop("architecture") is None
+    searched = StudySettings.from_mapping({"name": "demo", "title": "Demo", **SEARCHED}, "test").model_dump()
+    for find in (lambda content: content["surrogate"]["networks"]["conv1d_lags"], lambda content: content["autoencoder"]):
+        assert find(written)["learning"].pop("search") == find(searched)["learning"]["search"]
+        assert find(default)["learning"].pop("search") is None
     demo = {
         "calendering": {"films_sheet": "config/films.tsv"},
         "tomography": {"samples_sheet": "config/tomography_samples.tsv"},
-        "autoencoder": {"searched_cases": ("calendered",)},
     }
     for section, named in demo.items():
         assert {key: written[section].pop(key) for key in named} == named
@@ -41,6 +48,7 @@ def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     assert written["surrogate"]["split"].pop("test_films") == ["film_3"]
     assert default["surrogate"]["split"].pop("test_films") == []
     case = CaseSettings(samples=("nmc532_calendered",)).model_dump()
-    assert written["autoencoder"].pop("cases") == {"calendered": case, "calendered_leaking": {**case, "split": "random"}}
+    leaking = {**case, "split": "random", "searched": False}
+    assert written["autoencoder"].pop("cases") == {"calendered": case, "calendered_leaking": leaking}
     assert default["autoencoder"].pop("cases") == {}
     assert written == default

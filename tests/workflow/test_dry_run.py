@@ -44,7 +44,7 @@ def expected_counts(settings, films, samples):
         counts |= {"load_film": len(films), "release_film": runs, "read_dumps": runs, "voxelize_frames": runs}
         solves = len(settings.transport.series.cases) * len(settings.transport.series.axes)
         counts |= {"solve_series": (runs + len(tests)) * solves, "measure_frames": runs + len(tests)}
-        counts |= {"split_films": 1, "search_surrogate": 1, "train_surrogate": len(surrogate.architectures)}
+        counts |= {"split_films": 1, "search_surrogate": len(surrogate.searched), "train_surrogate": len(surrogate.networks)}
         counts |= {"predict_frames_of_replicate": replicate}
         counts |= {"predict_frames": predictions, "evaluate_predictions": len(tests), "draw_surrogate": 1}
     if samples:
@@ -148,17 +148,21 @@ def test_a_stage_whose_section_is_null_is_left_out(checkout):
 
 
 def test_a_study_may_search_nothing(checkout):
-    options = write_study(checkout, surrogate={"search": {"architecture": None}}, autoencoder={"searched_cases": []})
+    nothing = {"learning": {"search": None}}
+    options = write_study(checkout, surrogate={"networks": {"conv1d_lags": nothing}}, autoencoder=nothing)
     planned = snakemake(checkout, "--dry-run", "--printshellcmds", *options)
     counts = job_counts(planned)
     assert not {"search_surrogate", "search_autoencoder"} & set(counts) and counts["train_surrogate"] == 2
-    assert "--not-searched surrogate 'autoencoder calendered' 'autoencoder calendered_leaking'" in planned.stdout + planned.stderr
+    assert (
+        "--not-searched 'surrogate press_unet' 'surrogate conv1d_lags' 'autoencoder calendered' 'autoencoder calendered_leaking'"
+        in planned.stdout + planned.stderr
+    )
 
 
 @pytest.mark.parametrize(("workers", "threads_per_worker", "started"), [(1, 1, 1), (2, 1, 2), (8, 1, 2), (8, 2, 1)])
 def test_a_search_takes_the_workers_of_its_settings_as_far_as_the_cores_go(checkout, workers, threads_per_worker, started):
-    study = {"workers": workers, "threads_per_worker": threads_per_worker}
-    options = write_study(checkout, surrogate={"search": {"study": study}}, autoencoder={"search": study})
+    searched = {"learning": {"search": {"budget": {"workers": workers, "threads_per_worker": threads_per_worker}}}}
+    options = write_study(checkout, surrogate={"networks": {"conv1d_lags": searched}}, autoencoder=searched)
     planned = snakemake(checkout, "--dry-run", "--printshellcmds", *options)
     assert planned.returncode == 0
     found = re.findall(r"search_(?:surrogate|autoencoder) .* --workers (\d+) ", planned.stdout + planned.stderr)

@@ -26,7 +26,7 @@ STUDY = {
     "title": "Small",
     "calendering": {"films_sheet": None},
     "tomography": {"samples_sheet": "samples.tsv"},
-    "autoencoder": {"cases": {}, "searched_cases": []},
+    "autoencoder": {"cases": {}},
 }
 
 

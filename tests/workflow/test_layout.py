@@ -15,7 +15,6 @@ from calandria.study.stages import STAGES
 from tests.helpers.workflow import REPOSITORY
 
 PACKAGES = ("calandria", "workflow_scripts")
-HOME_OF = {"list_mini_volumes": "tomography"}  # run by the auto-encoder's rules, made of tomography
 RULE = re.compile(r"^ *rule (\w+):\n(.*?)(?=^ *(?:rule|def) |\Z)", re.MULTILINE | re.DOTALL)
 RULES = {
     name: (path.stem, body)
@@ -43,9 +42,8 @@ def test_the_rules_are_found():
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_its_program_log_and_benchmark_share_one_name(rule):
     stage, body = RULES[rule]
-    home = HOME_OF.get(rule, stage)
-    assert f" -m workflow_scripts.{home}.{rule}" in body
-    assert f"workflow_scripts.{home}.{rule}" in PROGRAMS
+    assert f" -m workflow_scripts.{stage}.{rule}" in body
+    assert f"workflow_scripts.{stage}.{rule}" in PROGRAMS
     log, benchmark = (re.search(rf'{word}:\s*"([^"]+)"', body) for word in ("log", "benchmark"))
     assert re.fullmatch(rf"<logs>/{stage}/{rule}(/.+)?\.log", log.group(1))
     assert re.fullmatch(rf"<benchmarks>/{stage}/{rule}(/.+)?\.tsv", benchmark.group(1))

@@ -74,7 +74,7 @@ def numbers_of_the_table_are_those_of_the_files(study):
     split = read_json(results / "surrogate/split.json")
     assert "film_2" in json.dumps(split)
     predicted = {row["predictor"] for row in read_table(results / "surrogate/film_2/cd20/metrics.csv")}
-    assert predicted == {"copy", "affine_press", "model"}
+    assert predicted == {"copy", "affine_press", "unet"}
 
 
 def every_job_leaves_a_log_and_a_benchmark(study):
@@ -98,11 +98,12 @@ def how_a_search_is_run_makes_nothing_anew(study):
     folder, _ = study
     settings = yaml.safe_load(yaml.safe_dump(SETTINGS))
     more = {"workers": 2, "lease_seconds": 300, "max_attempts": 9, "max_failed_fraction": 0.9, "storage": "sqlite:///trials.db"}
-    settings["surrogate"]["search"]["study"].update(more)
-    settings["autoencoder"]["search"].update(more, threads_per_worker=2)
+    settings["surrogate"]["networks"]["unet"]["learning"]["search"]["budget"].update(more)
+    budget = settings["autoencoder"]["learning"]["search"]["budget"]
+    budget.update(more, threads_per_worker=2)
     (folder / "study.yaml").write_text(yaml.safe_dump(settings))
     assert job_counts(run_study(folder, "--dry-run")) == {}
-    settings["autoencoder"]["search"]["n_trials"] = 3
+    budget["n_trials"] = 3
     (folder / "study.yaml").write_text(yaml.safe_dump(settings))
     wanted = {"search_autoencoder", "train_autoencoder"}
     counts = job_counts(run_study(folder, "--dry-run"))

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from calandria.autoencoder.artefacts import read_model
-from calandria.autoencoder.preprocessing import CODINGS, open_images
+from calandria.autoencoder.preprocessing import CACHE_MB, CODINGS, open_images
 from calandria.autoencoder.reconstruction import encode, examples, feature_columns, pairs
 from calandria.autoencoder.settings import RULES, AutoencoderSettings
 from calandria.base.files import replacing
@@ -21,9 +21,10 @@ from workflow_scripts.autoencoder.options import add_mini_volumes, add_settings,
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read options, encode, write the features and examples."""
     parser = program(__doc__ or "", "encode_mini_volumes")
-    add_settings(parser)
+    add_settings(parser, "encode_mini_volumes", "evaluation.n_examples, learning.device")
     parser.add_argument("--model", required=True, help="model of train_autoencoder")
     add_mini_volumes(parser)
+    parser.add_argument("--cache-mb", type=int, default=CACHE_MB, metavar="MB", help="memory for resized slices, MB")
     parser.add_argument(
         "--output-features",
         required=True,
@@ -34,21 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
 
-    settings = read_given(options.settings, AutoencoderSettings, RULES, "encode_mini_volumes").settings
+    given = read_given(options.settings, AutoencoderSettings, RULES, "encode_mini_volumes")
+    settings = given.settings
     model = read_model(options.model)
     origins, volumes = table_and_volumes(options)
     model.check(origins)
-    run_on = {"device": settings.training.device}
-    with open_images(origins, volumes, model.settings) as images:
-        rows = encode(model, images, origins, batch_size=model.settings.training.batch_size, **run_on)
+    run_on = {"device": settings.learning.device}
+    with open_images(origins, volumes, model.settings, options.cache_mb) as images:
+        rows = encode(model, images, origins, batch_size=model.settings.learning.training.batch_size, **run_on)
         chosen = [origins[position] for position in examples(rows, settings.evaluation.n_examples)]
         original, rebuilt = pairs(model, images, chosen, **run_on)
-    record = provenance(
-        "autoencoder",
-        settings=settings.evaluation.model_dump(),
-        inputs={**volumes, "mini_volumes": options.mini_volumes, "model": options.model},
-        seed=model.settings.seed,
-    )
+    record = provenance(given, inputs={**volumes, "mini_volumes": options.mini_volumes, "model": options.model})
     with replacing(options.output_reconstructions) as unfinished, h5py.File(unfinished, "w") as file:
         file.attrs["axes"] = ["n", "z", "y", "x"]
         file.attrs["coding"] = canonical_json({str(code): value for code, value in CODINGS[model.settings.coding].items()})

@@ -2,20 +2,16 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from calandria.base.errors import ContractError
 from calandria.cli.program import named_files
 from calandria.tomography.mini_volumes import Origin, read_origins
 
-SPLIT_HELP = (
-    "blocks: consecutive mini-volumes of each sample validate, those within one window of them are left out; "
-    "sample: whole samples validate; random: one by one as in the paper, which leaks where mini-volumes overlap"
-)
 
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add --settings."""
-    parser.add_argument("--settings", required=True, help="JSON slice of the autoencoder section of the settings")
+def add_settings(parser: argparse.ArgumentParser, rule: str, what: str) -> None:
+    """Add --settings, the JSON file of a rule."""
+    parser.add_argument("--settings", required=True, help=f"JSON file of the rule {rule}: {what}")
 
 
 def add_volumes(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +31,7 @@ def add_mini_volumes(parser: argparse.ArgumentParser) -> None:
     add_volumes(parser)
 
 
-def table_and_volumes(options: argparse.Namespace) -> tuple[list[Origin], Mapping[str, str]]:
+def table_and_volumes(options: argparse.Namespace) -> tuple[list[Origin], Mapping[str, Path]]:
     """Return the mini-volumes of the table and the paths of their volumes.
 
     Raises

@@ -14,7 +14,6 @@ from calandria.cli.program import named_files, program, run
 from calandria.report.figures import against_degree, loss_curves, phase_volumes, r2_per_frame, slices
 from calandria.report.tables import pair_columns, quantity_of
 from calandria.study.reporting import RULES, ReportSettings
-from calandria.surrogate.settings import VALUE_NAME
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for figure in ("losses", "r2", "r2-film", "phases", "degrees", "slices"):
         parser.add_argument(f"--output-{figure}", required=True, help="PNG")
     options = parser.parse_args(arguments)
-    dpi = read_given(options.settings, ReportSettings, RULES, "draw_surrogate").settings.figure_dpi
+    given = read_given(options.settings, ReportSettings, RULES, "draw_surrogate")
+    dpi, look = given.settings.figure_dpi, (given["colours"], given["losses"])
     metrics = [row for path in options.metrics for row in read_table(path)]
 
     columns = {}
@@ -60,11 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if column == "porosity_free" or column.startswith(("relative_diffusivity", "tortuosity_factor"))
     }
     drawn: dict[str, Figure] = {
-        "losses": loss_curves({name: read_table(path) for name, path in named_files(options.losses).items()}, VALUE_NAME),
-        "r2": r2_per_frame(metrics),
-        "r2_film": r2_per_frame(metrics, "r2_film"),
-        "phases": phase_volumes(metrics, voxels_um3),
-        "degrees": against_degree(metrics, quantities),
+        "losses": loss_curves({name: read_table(path) for name, path in named_files(options.losses).items()}, given["losses"]),
+        "r2": r2_per_frame(metrics, *look),
+        "r2_film": r2_per_frame(metrics, *look, "r2_film"),
+        "phases": phase_volumes(metrics, voxels_um3, *look),
+        "degrees": against_degree(metrics, quantities, *look),
         "slices": slices(columns, edge_um, f"last frame of {options.run_name}, middle slice"),
     }
     for name, figure in drawn.items():

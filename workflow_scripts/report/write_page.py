@@ -13,6 +13,8 @@ from calandria.cli.program import named_files, program, run
 from calandria.report.page import Grid, Picture, parsed, pivot, render, unit_shown
 from calandria.report.tables import BY_LABEL, LOSSES, shown
 from calandria.study.reporting import RULES, ReportSettings
+from calandria.surrogate.networks import NETWORKS
+from calandria.surrogate.predictors import BASELINES
 
 Rows = Sequence[dict[str, str]]
 
@@ -26,18 +28,8 @@ TITLES = {
 }
 NEGLIGIBLE = 1e-9
 FROM_LABEL = ("compression degree reached", "thickness, lowest point", "spring-back")
-PREDICTORS = {
-    "copy": "repeats the last known frame",
-    "affine_voxels": "stretches the last known frame along z to the true thickness of the frame in question, which a model is not told",
-    "affine_spheres": "moves the centres of the spheres likewise, to the true thickness, and leaves them their radii",
-    "affine_press": "stretches the last known frame to the lowest of its thickness and the press positions since: the film follows the press"
-    " down and never springs back; it is told the press alone, as model is",
-    "model": "our network (press_unet), which sees the lag window and the positions of the press",
-    "paper": "the published network, which sees the labels of the lag window alone",
-    "replicate": "a second simulation of the same dried film, its particles shifted at the start by amounts of rounding size; contacts amplify such"
-    " shifts, so the two runs differ by chance. Who does not know each particle's exact place cannot foretell that difference: it is the ceiling"
-    " for free rollouts, and has no one-step row, because the true frames just before tell which way chance went",
-}
+PREDICTORS = {name: predictor.sentence for name, predictor in BASELINES.items()}
+PREDICTORS |= {kind: network.sentence for kind, network in NETWORKS.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

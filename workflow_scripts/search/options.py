@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from calandria.base.errors import SettingsError
+from calandria.base.errors import InputFileError, SettingsError
+from calandria.base.records import read_json
 from calandria.learning.settings import RUN_CONTROL, SearchSettings
 from calandria.search.controller import run_search
 from calandria.search.launch import local_processes
@@ -51,6 +54,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         default="{}",
         help="search settings that change no trial, instead of those in the file of settings, e.g. '{\"lease_seconds\": 300}'",
     )
+    parser.add_argument("--checkpoint-every", type=int, metavar="N", help="epochs between two checkpoints of a trial")
+    parser.add_argument("--cache-mb", type=int, metavar="MB", help="memory of each worker for data that were read, MB")
     parser.add_argument(
         "--launch",
         default="local",
@@ -89,6 +94,22 @@ def with_run_control(options: argparse.Namespace, search: SearchSettings) -> Sea
             hint="write the others into the file of settings",
         )
     return SearchSettings.from_mapping(search.model_dump() | given, "--run-control")
+
+
+def control_of(options: argparse.Namespace) -> dict[str, int]:
+    """Return what the options say of checkpoints and caches of trials, which changes no value."""
+    return {name: value for name in ("checkpoint_every", "cache_mb") if (value := getattr(options, name)) is not None}
+
+
+def best_parameters(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the parameters of the best trial of a search; raises InputFileError when the file holds something else."""
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("parameters"), dict):
+        raise InputFileError(
+            f"{os.fspath(path)!r} holds no parameters; expected best.json of a search",
+            hint="name the file that a search wrote with --output-best",
+        )
+    return dict(record["parameters"])
 
 
 def run_as_asked(options: argparse.Namespace, definition: SearchDefinition) -> None:

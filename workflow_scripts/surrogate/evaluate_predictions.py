@@ -15,7 +15,8 @@ from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, read_labelled
 from calandria.cli.program import program, run
 from calandria.surrogate.metrics import frame_row, is_release, spring_back
-from calandria.surrogate.rollout import MODES, voxel_thickness
+from calandria.surrogate.predictors import MODES
+from calandria.surrogate.rollout import voxel_thickness
 from calandria.surrogate.settings import RULES, SurrogateSettings
 from calandria.surrogate.splits import run_is_leaking
 
@@ -35,7 +36,7 @@ TRANSPORT = ("relative_diffusivity", "tortuosity_factor")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the true series, the predictions and the two tables; write the rows."""
     parser = program(DESCRIPTION, "surrogate.evaluate_predictions")
-    parser.add_argument("--settings", required=True, help="JSON file of the section surrogate")
+    parser.add_argument("--settings", required=True, help="JSON file of the rule evaluate_predictions: lag_window")
     parser.add_argument("--frames", required=True, help="true series, *.zarr.zip")
     parser.add_argument(
         "--prediction", required=True, nargs="+", metavar="PREDICTOR:MODE=FILE", help="predicted series; MODE one_step or rollout"
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", required=True, help="CSV to write; its record goes beside it (.json)")
     options = parser.parse_args(arguments)
 
-    settings = read_given(options.settings, SurrogateSettings, RULES, "evaluate_predictions").settings
+    given = read_given(options.settings, SurrogateSettings, RULES, "evaluate_predictions")
     true = read_labelled(options.frames)
     leaking = None
     if options.split:
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for word in progress(options.prediction, "comparing", unit="series"):
         name, predictor, mode, path = _parse(word)
         predicted = read_labelled(path)
-        _check_alike(true, predicted, path, settings.lag_window)
+        _check_alike(true, predicted, path, given.settings.lag_window)
         for row in compare(true, predicted):
             frame = row["frame"]
             for table in (transport, contacts):
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     inputs = {name: path for name, _, _, path in map(_parse, options.prediction)}
     inputs |= {key: path for key in ("frames", "split", "interfaces") if (path := getattr(options, key))}
     inputs |= {f"transport_{Path(path).stem}": path for path in options.transport}
-    made = provenance("surrogate", settings=settings.model_dump(mode="json"), inputs=inputs)
+    made = provenance(given, inputs=inputs)
     write_recorded_table(options.output, rows, list(columns), made)
 
 

@@ -15,14 +15,14 @@ def test_two_processes_learn_what_one_learns(tmp_path, autoencoder_inputs):
 
     def words(name):
         outputs = ["--output", str(tmp_path / f"{name}.pt"), "--output-losses", str(tmp_path / f"{name}.csv")]
-        return [*inputs, "--checkpoint-directory", str(tmp_path / f"scratch_{name}"), *outputs]
+        return [*inputs.of("train"), "--checkpoint-directory", str(tmp_path / f"scratch_{name}"), *outputs]
 
     train_autoencoder.main(words("one"))
     with processes_of(2, ["-m", PROGRAM, *words("two"), "--processes", "2"], tmp_path) as both:
         for code, _, told in ends(both):
             assert (code, told) == (0, "")
     one, two = (read_table(tmp_path / f"{name}.csv") for name in ("one", "two"))
-    for name in ("train_mse", "validation_mse"):
+    for name in ("loss_train", "loss_validation"):
         assert [float(row[name]) for row in two] == pytest.approx([float(row[name]) for row in one], rel=1e-5)
     first, second = (load_checkpoint(tmp_path / f"{name}.pt") for name in ("one", "two"))
     assert (first["processes"], second["processes"]) == ([1], [2])

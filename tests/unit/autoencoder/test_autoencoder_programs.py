@@ -7,19 +7,18 @@ from matplotlib.image import imread
 
 from calandria.autoencoder import trial
 from calandria.autoencoder.artefacts import read_model
-from calandria.autoencoder.settings import AutoencoderSettings, NetworkSettings, training_slice
+from calandria.autoencoder.settings import AutoencoderSettings, NetworkSettings
 from calandria.base.errors import ContractError, InputFileError, SettingsError
 from calandria.base.records import read_table, write_json
 from calandria.base.volumes import Labelled, write_labelled
 from calandria.search.objective import TrialContext
 from workflow_scripts.autoencoder import encode_mini_volumes, evaluate_autoencoder, search_autoencoder, train_autoencoder
-from workflow_scripts.tomography import list_mini_volumes
 
 
 def run_train(folder, inputs, *more):
     train_autoencoder.main(
         [
-            *inputs,
+            *inputs.of("train"),
             *more,
             *("--checkpoint-directory", str(folder / "scratch")),
             *("--output", str(folder / "model.pt"), "--output-losses", str(folder / "losses.csv")),
@@ -30,7 +29,7 @@ def run_train(folder, inputs, *more):
 def run_encode(folder, inputs):
     encode_mini_volumes.main(
         [
-            *inputs,
+            *inputs.of("encode"),
             *("--model", str(folder / "model.pt"), "--output-features", str(folder / "features.csv")),
             *("--output-reconstructions", str(folder / "examples.h5")),
         ]
@@ -40,14 +39,16 @@ def run_encode(folder, inputs):
 def run_evaluate(folder, inputs):
     names = {"model": "model.pt", "features": "features.csv", "losses": "losses.csv", "output": "evaluation.json"}
     names |= {"output-figure": "images.png", "output-loss-figure": "losses.png"}
-    evaluate_autoencoder.main([*inputs, *(word for key, name in names.items() for word in (f"--{key}", str(folder / name)))])
+    evaluate_autoencoder.main(
+        [*inputs.of("evaluate"), *(word for key, name in names.items() for word in (f"--{key}", str(folder / name)))]
+    )
     return json.loads((folder / "evaluation.json").read_text())
 
 
 def test_from_volumes_to_evaluation(tmp_path, autoencoder_inputs):
-    training = autoencoder_inputs(tmp_path, epochs=3)
-    inputs = training[:-2]
-    run_train(tmp_path, training)
+    inputs = autoencoder_inputs(tmp_path, epochs=3)
+    run_train(tmp_path, inputs)
+    assert not list((tmp_path / "scratch").iterdir()), "the checkpoint goes when the model is written"
     run_encode(tmp_path, inputs)
     result = run_evaluate(tmp_path, inputs)
 
@@ -78,10 +79,10 @@ def test_from_volumes_to_evaluation(tmp_path, autoencoder_inputs):
 
 
 def test_the_mean_and_principal_components_stand_beside_the_model(tmp_path, autoencoder_inputs):
-    training = autoencoder_inputs(tmp_path, epochs=1, split="random")
-    run_train(tmp_path, training)
-    run_encode(tmp_path, training[:-2])
-    result = run_evaluate(tmp_path, training[:-2])
+    inputs = autoencoder_inputs(tmp_path, epochs=1, split="random")
+    run_train(tmp_path, inputs)
+    run_encode(tmp_path, inputs)
+    result = run_evaluate(tmp_path, inputs)
     assert result["split"]["leaking"]
     for part in ("train", "validation"):
         found = result[part]
@@ -106,27 +107,24 @@ def test_best_parameters_are_taken_over_and_other_files_refused(tmp_path, autoen
 
 
 def test_a_table_of_another_window_is_refused(tmp_path, autoencoder_inputs):
-    training = autoencoder_inputs(tmp_path, epochs=1)
-    run_train(tmp_path, training)
-    inputs = training[:-2]
-    table = inputs[inputs.index("--mini-volumes") + 1]
-    volumes = ["--volumes", f"a={tmp_path / 'a.zarr.zip'}"]
-    list_mini_volumes.main([*volumes, "--slice-window", "6", "--stride", "2", "--output", table])
+    inputs = autoencoder_inputs(tmp_path, epochs=1)
+    run_train(tmp_path, inputs)
+    inputs.list_mini_volumes(slice_window=6)
     with pytest.raises(ContractError, match="the model takes 4"):
         run_encode(tmp_path, inputs)
 
 
 def test_a_table_of_features_of_other_mini_volumes_is_refused(tmp_path, autoencoder_inputs):
-    training = autoencoder_inputs(tmp_path, epochs=1)
-    run_train(tmp_path, training)
-    run_encode(tmp_path, training[:-2])
+    inputs = autoencoder_inputs(tmp_path, epochs=1)
+    run_train(tmp_path, inputs)
+    run_encode(tmp_path, inputs)
     lines = (tmp_path / "features.csv").read_text().splitlines(keepends=True)
     (tmp_path / "features.csv").write_text("".join(lines[:-1]))
     with pytest.raises(InputFileError, match="different mini-volumes"):
-        run_evaluate(tmp_path, training[:-2])
+        run_evaluate(tmp_path, inputs)
     (tmp_path / "features.csv").write_text(lines[0].replace("mse", "error") + lines[1])
     with pytest.raises(InputFileError, match="mse"):
-        run_evaluate(tmp_path, training[:-2])
+        run_evaluate(tmp_path, inputs)
 
 
 def test_mixed_windows_in_one_table_are_refused(tmp_path, autoencoder_inputs):
@@ -142,13 +140,13 @@ def test_mixed_windows_in_one_table_are_refused(tmp_path, autoencoder_inputs):
 
 @pytest.mark.slow
 def test_a_search_finds_parameters_with_which_to_train(tmp_path, autoencoder_inputs):
-    training = autoencoder_inputs(tmp_path)
+    inputs = autoencoder_inputs(tmp_path)
     outputs = {
         name: str(tmp_path / f"search.{end}") for name, end in (("trials", "csv"), ("best", "json"), ("importance", "png"))
     }
     search_autoencoder.main(
         [
-            *("--settings", str(tmp_path / "settings.json"), "--volumes", f"a={tmp_path / 'a.zarr.zip'}"),
+            *("--settings", inputs.settings["search"], *inputs.volumes),
             *("--directory", str(tmp_path / "study")),
             *(word for name, path in outputs.items() for word in (f"--output-{name}", path)),
         ]
@@ -157,7 +155,7 @@ def test_a_search_finds_parameters_with_which_to_train(tmp_path, autoencoder_inp
     assert best["parameters"].keys() >= {"slice_window", "stride", "conv_layers", "hidden_neurons", "batch_size", "learning_rate"}
     assert 0 < best["value"] < 2
     assert len(read_table(tmp_path / "search.csv")) == 3
-    run_train(tmp_path, training, "--best", outputs["best"])
+    run_train(tmp_path, inputs, "--best", outputs["best"])
     assert read_model(tmp_path / "model.pt").n_epochs == 2
 
 
@@ -167,7 +165,7 @@ def test_a_trial_stacks_samples_in_their_order_along_their_axis(tmp_path):
         labels = np.random.default_rng(len(data)).choice(np.array([0, 1, 2], np.uint8), shape)
         data[name] = [str(tmp_path / f"{name}.zarr.zip")]
         write_labelled(data[name][0], Labelled(labels, 0.4, (False, False, False), "noise"))
-    settings = training_slice(AutoencoderSettings(image_size=31, network=NetworkSettings(hidden_neurons=8)))
+    settings = AutoencoderSettings(image_size=31, network=NetworkSettings(hidden_neurons=8)).searched()
     wanted = {"autoencoder": settings, "split": "blocks", "straddle": True, "slice_axis": "x"}
     parameters = {"slice_window": 3, "stride": 1, "epochs": 1}
 
@@ -190,15 +188,26 @@ def test_a_trial_stacks_samples_in_their_order_along_their_axis(tmp_path):
 
 def test_settings_are_checked_across_fields():
     for content in (
-        {"image_size": 20},
+        {"image_size": 14},
         {"cases": {"one": {"samples": ["a"], "split": "sample"}}},
-        {"training": {"epochs": 0}},
-        {"space": {"learning_rates": [2.0]}},
+        {"learning": {"training": {"epochs": 0}}},
+        {"learning": {"search": {"space": {"learning_rate": [2.0]}}}},
+        {"learning": {"search": {"space": {"learning_rate": {"low": 0.1, "high": 0.01}}}}},
+        {"image_size": 31, "learning": {"search": {"space": {"conv_layers": [5]}}}},
     ):
         with pytest.raises(SettingsError):
             AutoencoderSettings.from_mapping(content, "test")
 
 
 def test_a_plan_for_searching_changes_no_model():
-    one, other = (AutoencoderSettings.model_validate({"search": {"n_trials": n}, "cache_mb": n}) for n in (1, 2))
-    assert training_slice(one) == training_slice(other)
+    plans = ({"learning": {"search": {"budget": {"n_trials": n}}, "checkpoint_every": n}, "cache_mb": n} for n in (1, 2))
+    one, other = (AutoencoderSettings.model_validate(plan) for plan in plans)
+    assert one.trained() == other.trained() == AutoencoderSettings().trained()
+    assert one.searched() == other.searched() != AutoencoderSettings().searched()
+
+
+def test_a_case_may_be_kept_out_of_the_search():
+    cases = {"one": {"samples": ["a"]}, "two": {"samples": ["a"], "searched": False}}
+    assert AutoencoderSettings.from_mapping({"cases": cases}, "test").searched_cases == []
+    settings = AutoencoderSettings.from_mapping({"cases": cases, "learning": {"search": {}}}, "test")
+    assert settings.searched_cases == ["one"]

@@ -9,7 +9,7 @@ import torch
 
 from calandria.autoencoder.artefacts import read_model, write_model
 from calandria.autoencoder.preprocessing import ResizedSlices
-from calandria.autoencoder.settings import AutoencoderSettings, NetworkSettings, SpaceSettings, TrainingSettings
+from calandria.autoencoder.settings import AutoencoderLearning, AutoencoderSettings, NetworkSettings
 from calandria.autoencoder.splits import split_mini_volumes
 from calandria.autoencoder.training import build, mean_squared_error, train
 from calandria.base.errors import ConvergenceError, DeviceError, InputFileError, StoppedError
@@ -32,24 +32,27 @@ def images():
     return images_of(20)
 
 
-def run_training(images, epochs=4, seed=1, **options):
-    settings = TrainingSettings(
-        **{"epochs": epochs, "batch_size": 2, "checkpoint_every": 2, "patience": None} | options.pop("training", {})
-    )
+def learning(seed=1, checkpoint_every=2, device="cpu", precision="fp32", **training):
+    content = {"seed": seed, "checkpoint_every": checkpoint_every, "device": device, "precision": precision}
+    return AutoencoderLearning.from_mapping({**content, "training": {"patience": None, **training}}, "test")
+
+
+def run_training(images, epochs=4, training=None, changes=None, **options):
+    rules = learning(**(changes or {}), **({"epochs": epochs, "batch_size": 2} | (training or {})))
     origins = images.reader.origins
-    return train(images, origins[:6], origins[6:], network=NETWORK, settings=settings, seed=seed, **options)
+    return train(images, origins[:6], origins[6:], network=NETWORK, learning=rules, **options)
 
 
 def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def by_heart(**training):
+def by_heart(**where):
     images = images_of(31)
     origins, network = images.reader.origins[:2], NetworkSettings(hidden_neurons=64, latent_features=4)
-    settings = TrainingSettings(epochs=200, batch_size=2, learning_rate=0.01, patience=None, **training)
+    rules = learning(epochs=200, batch_size=2, learning_rate=0.01, **where)
     assert images.batch(origins).var() > 0.5
-    return train(images, origins, origins, network=network, settings=settings, seed=1).best_mse
+    return train(images, origins, origins, network=network, learning=rules).best_loss
 
 
 def test_it_learns_a_tiny_batch_by_heart():
@@ -57,26 +60,26 @@ def test_it_learns_a_tiny_batch_by_heart():
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(images):
-    first, again, other = run_training(images), run_training(images), run_training(images, seed=2)
+    first, again, other = run_training(images), run_training(images), run_training(images, changes={"seed": 2})
     assert same(first.weights, again.weights)
-    assert first.losses == again.losses
+    assert first.rows == again.rows
     assert not same(first.weights, other.weights)
 
 
 def test_the_best_epoch_is_kept_and_its_error_is_that_of_its_weights(images):
     trained = run_training(images, epochs=25, training={"learning_rate": 0.01})
-    errors = [row["validation_mse"] for row in trained.losses]
-    assert trained.best_mse == min(errors)
+    errors = [row["loss_validation"] for row in trained.rows]
+    assert trained.best_loss == min(errors)
     assert trained.best_epoch == 1 + errors.index(min(errors)) < 25
     model = build(NETWORK, 3, 20, 99)
     model.load_state_dict(trained.weights)
-    found = mean_squared_error(model, images, images.reader.origins[6:], torch.device("cpu"), TrainingSettings())
-    assert found == pytest.approx(trained.best_mse, rel=1e-6)
+    found = mean_squared_error(model, images, images.reader.origins[6:], torch.device("cpu"), learning(batch_size=4))
+    assert found == pytest.approx(trained.best_loss, rel=1e-6)
 
 
 def test_patience_ends_training(images):
     trained = run_training(images, epochs=60, training={"learning_rate": 0.01, "patience": 3})
-    assert len(trained.losses) == trained.best_epoch + 3
+    assert len(trained.rows) == trained.best_epoch + 3
 
 
 class Killed(BaseException):
@@ -96,7 +99,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(images, tmp_path, kille
     resumed = run_training(images, epochs=5, checkpoint_path=tmp_path / "c.pt", report=lambda epoch, error: seen.append(epoch))
     assert seen == list(range(1, 6)), "past epochs are reported again"
     assert same(whole.weights, resumed.weights)
-    assert whole.losses == resumed.losses
+    assert whole.rows == resumed.rows
 
 
 def test_a_training_stopped_at_any_step_ends_with_the_same_bits(images, tmp_path):
@@ -109,7 +112,7 @@ def test_a_training_stopped_at_any_step_ends_with_the_same_bits(images, tmp_path
             break
         except StoppedError:
             stops += 1
-    assert stops >= 2 and same(whole.weights, stopped.weights) and whole.losses == stopped.losses
+    assert stops >= 2 and same(whole.weights, stopped.weights) and whole.rows == stopped.rows
 
 
 def test_a_killed_training_loses_no_more_than_the_time_between_two_checkpoints(images, tmp_path, monkeypatch):
@@ -120,7 +123,7 @@ def test_a_killed_training_loses_no_more_than_the_time_between_two_checkpoints(i
             raise Killed
         return False
 
-    options = {"epochs": 3, "checkpoint_path": tmp_path / "c.pt", "training": {"checkpoint_every": 99}}
+    options = {"epochs": 3, "checkpoint_path": tmp_path / "c.pt", "changes": {"checkpoint_every": 99}}
     whole = run_training(images, epochs=3)
     with pytest.raises(Killed):
         run_training(images, **options, stop=killed_at_the_seventh)
@@ -132,17 +135,17 @@ def test_a_killed_training_loses_no_more_than_the_time_between_two_checkpoints(i
     held = load_checkpoint(tmp_path / "c.pt")
     assert (held["epoch"], held["step"]) == (1, 1)
     resumed = run_training(images, **options)
-    assert same(whole.weights, resumed.weights) and whole.losses == resumed.losses
+    assert same(whole.weights, resumed.weights) and whole.rows == resumed.rows
 
 
 def test_more_epochs_go_on_and_fewer_start_again(images, tmp_path):
     run_training(images, epochs=2, checkpoint_path=tmp_path / "c.pt")
     longer = run_training(images, epochs=5, checkpoint_path=tmp_path / "c.pt")
     assert same(longer.weights, run_training(images, epochs=5).weights)
-    assert len(run_training(images, epochs=1, checkpoint_path=tmp_path / "c.pt").losses) == 1
+    assert len(run_training(images, epochs=1, checkpoint_path=tmp_path / "c.pt").rows) == 1
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"inputs": {"a": "other"}}, {"training": {"learning_rate": 0.1}}])
+@pytest.mark.parametrize("change", [{"changes": {"seed": 2}}, {"inputs": {"a": "other"}}, {"training": {"learning_rate": 0.1}}])
 def test_a_checkpoint_of_other_work_is_passed_over(images, tmp_path, change):
     run_training(images, epochs=2, checkpoint_path=tmp_path / "c.pt")
     fresh = run_training(images, epochs=3, **change)
@@ -152,7 +155,7 @@ def test_a_checkpoint_of_other_work_is_passed_over(images, tmp_path, change):
 def test_a_damaged_checkpoint_is_passed_over(images, tmp_path):
     (tmp_path / "c.pt").write_bytes(b"cut")
     with pytest.warns(UserWarning, match="the training starts again"):
-        assert len(run_training(images, epochs=1, checkpoint_path=tmp_path / "c.pt").losses) == 1
+        assert len(run_training(images, epochs=1, checkpoint_path=tmp_path / "c.pt").rows) == 1
 
 
 def test_a_training_that_never_has_a_finite_error_is_an_error(images):
@@ -162,8 +165,7 @@ def test_a_training_that_never_has_a_finite_error_is_an_error(images):
             images.reader.origins[:2],
             images.reader.origins[2:],
             network=NETWORK,
-            settings=TrainingSettings(epochs=2),
-            seed=1,
+            learning=learning(epochs=2),
         )
 
 
@@ -180,7 +182,7 @@ class Poisoned:
 
 def test_a_missing_device_is_an_error(images):
     with pytest.raises(DeviceError):
-        run_training(images, training={"device": f"cuda:{torch.cuda.device_count()}"})
+        run_training(images, changes={"device": f"cuda:{torch.cuda.device_count()}"})
 
 
 @pytest.mark.gpu
@@ -191,7 +193,7 @@ def test_it_trains_on_a_gpu(precision):
 
 
 def test_a_model_file_gives_the_same_reconstruction(images, tmp_path):
-    settings = AutoencoderSettings(image_size=20, network=NETWORK, space=SpaceSettings(conv_layers=(3,)))
+    settings = AutoencoderSettings(image_size=20, network=NETWORK)
     origins = images.reader.origins
     split = split_mini_volumes(origins, "random", 0.2, 1)
     trained = run_training(images)
@@ -214,7 +216,12 @@ def test_another_file_is_no_model(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_at_any_moment_ends_with_the_same_model(tmp_path, autoencoder_inputs):
-    command = [sys.executable, "-m", "workflow_scripts.autoencoder.train_autoencoder", *autoencoder_inputs(tmp_path, epochs=30)]
+    command = [
+        sys.executable,
+        "-m",
+        "workflow_scripts.autoencoder.train_autoencoder",
+        *autoencoder_inputs(tmp_path, epochs=30).of("train"),
+    ]
 
     def options(name):
         folder = tmp_path / name

@@ -1,6 +1,5 @@
 import base64
 import re
-from typing import get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +11,8 @@ from calandria.base.volumes import Labelled, write_labelled
 from calandria.report.figures import LOWEST_R2, against_degree, by_run, loss_curves, phase_volumes, r2_per_frame, slices
 from calandria.report.page import Grid, Picture, pivot, render
 from calandria.report.tables import COLUMNS
-from calandria.surrogate.settings import Predictor
+from calandria.surrogate.networks import NETWORKS
+from calandria.surrogate.predictors import BASELINES
 from tests.helpers.published import FOLDER
 from tests.helpers.reporting import (
     METRICS,
@@ -33,6 +33,8 @@ LOSSES = [{"epoch": str(n), "loss_train": str(0.9 / n**2), "loss_validation": ""
 VOXELS_UM3 = {("f3", 20): 0.064, ("f3", 35): 0.125}
 PNG = b"\x89PNG\r\n\x1a\n"
 
+LOOK = ({"copy": "#999999", "model": "#D55E00"}, ("model",))
+
 
 @pytest.fixture(autouse=True)
 def _figures_are_closed():
@@ -42,7 +44,9 @@ def _figures_are_closed():
 
 @pytest.fixture
 def settings(tmp_path):
-    write_json(tmp_path / "report.json", {"settings": {"figure_dpi": 50, "significant_digits": 3}, "title": "A <study>"})
+    look = {"colours": LOOK[0], "losses": {"press_unet": "cross-entropy"}}
+    settings = {"figure_dpi": 50, "significant_digits": 3}
+    write_json(tmp_path / "report.json", {"settings": settings, "title": "A <study>", **look})
     return str(tmp_path / "report.json")
 
 
@@ -71,7 +75,7 @@ def test_a_single_epoch_is_seen_and_epochs_are_whole_numbers():
 
 
 def test_r2_has_a_panel_per_mode_and_run_and_a_line_per_predictor():
-    figure = r2_per_frame(METRICS)
+    figure = r2_per_frame(METRICS, *LOOK)
     assert [axis.get_title() for axis in figure.axes][:2] == ["f3, 20 %, one-step", "f3, 35 %, one-step"]
     assert len(figure.axes) == 4 and all(len(axis.get_lines()) == 2 for axis in figure.axes)
     line = figure.axes[0].get_lines()[0]
@@ -80,13 +84,13 @@ def test_r2_has_a_panel_per_mode_and_run_and_a_line_per_predictor():
 
 def test_bad_scores_do_not_squeeze_the_others():
     worse = [{**row, "r2_with_void": "-20"} if row["predictor"] == "copy" else row for row in METRICS]
-    assert {axis.get_ylim()[0] for axis in r2_per_frame(worse).axes} == {LOWEST_R2}
-    assert all(axis.get_ylim()[0] > LOWEST_R2 for axis in r2_per_frame(METRICS).axes)
+    assert {axis.get_ylim()[0] for axis in r2_per_frame(worse, *LOOK).axes} == {LOWEST_R2}
+    assert all(axis.get_ylim()[0] > LOWEST_R2 for axis in r2_per_frame(METRICS, *LOOK).axes)
 
 
 def test_panels_of_many_runs_are_wrapped():
     metrics = [{**row, "compression_degree_percent": str(d)} for d in (20, 25, 30, 35, 40, 45) for row in METRICS[:8]]
-    figure = r2_per_frame(metrics)
+    figure = r2_per_frame(metrics, *LOOK)
     assert len([axis for axis in figure.axes if axis.get_visible()]) == 12 and figure.get_figwidth() < 16
     titles = [axis.get_title() for axis in figure.axes if axis.get_visible()]
     assert titles[0] == "f3, 20 %, one-step" and titles[4] == "f3, 20 %, rollout" and titles[8] == "f3, 40 %, one-step"
@@ -94,13 +98,13 @@ def test_panels_of_many_runs_are_wrapped():
 
 def test_panels_of_leaking_runs_say_so():
     metrics = [{**row, "leaking": "true" if row["compression_degree_percent"] == "35" else "false"} for row in METRICS]
-    titles = [axis.get_title() for axis in r2_per_frame(metrics).axes]
+    titles = [axis.get_title() for axis in r2_per_frame(metrics, *LOOK).axes]
     assert titles[:2] == ["f3, 20 %, one-step", "f3, 35 % (leaking), one-step"]
-    assert phase_volumes(metrics, VOXELS_UM3).axes[1].get_title() == "f3, 35 % (leaking)"
+    assert phase_volumes(metrics, VOXELS_UM3, *LOOK).axes[1].get_title() == "f3, 35 % (leaking)"
 
 
 def test_phase_volumes_are_true_and_predicted_in_1000_um3():
-    figure = phase_volumes(METRICS, VOXELS_UM3)
+    figure = phase_volumes(METRICS, VOXELS_UM3, *LOOK)
     assert len(figure.axes) == 6
     truth, copy, _ = figure.axes[0].get_lines()
     assert list(truth.get_ydata()) == pytest.approx([50 * 0.064 / 1e3] * 2)
@@ -111,7 +115,7 @@ def test_phase_volumes_are_true_and_predicted_in_1000_um3():
 
 
 def test_quantities_stand_against_the_degree_at_the_last_frame():
-    (axis,) = against_degree(METRICS, {"porosity_free": "free porosity"}).axes
+    (axis,) = against_degree(METRICS, {"porosity_free": "free porosity"}, *LOOK).axes
     truth, copy, _ = axis.get_lines()
     assert list(truth.get_xdata()) == [20, 35] and list(truth.get_ydata()) == [0.4, 0.4]
     assert list(copy.get_ydata()) == pytest.approx([0.34, 0.34]) and axis.get_ylabel() == "free porosity"
@@ -144,13 +148,13 @@ def test_the_text_of_the_surrogate_follows_its_rows():
     )
     assert write_page.warning_of("surrogate", rows) == ""
     assert [name for name, _ in write_page.terms_of("surrogate", rows)] == ["copy"]
-    rows += [row(f"f1, 45 %, {mode}, model", "leaking", "true") for mode in ("one-step", "rollout")]
+    rows += [row(f"f1, 45 %, {mode}, press_unet", "leaking", "true") for mode in ("one-step", "rollout")]
     warning = write_page.warning_of("surrogate", rows)
     assert (
         warning.startswith("Leaking: f1, 45 %: these runs share their film, or frames")
         and "not evidence of generalisation" in warning
     )
-    assert [name for name, _ in write_page.terms_of("surrogate", rows)] == ["copy", "model"]
+    assert [name for name, _ in write_page.terms_of("surrogate", rows)] == ["copy", "press_unet"]
 
 
 def test_training_and_validation_of_an_auto_encoder_have_a_line_each():
@@ -208,7 +212,7 @@ def test_losses_and_assumed_times_are_shown_where_there_are_any():
 
 
 def test_every_predictor_is_explained():
-    assert set(write_page.PREDICTORS) == set(get_args(Predictor))
+    assert set(write_page.PREDICTORS) == {*BASELINES, *NETWORKS}
 
 
 def test_brackets_are_explained_only_where_there_are_any():

@@ -253,12 +253,12 @@ def test_relative_errors_leave_out_blocked_frames():
 
 def test_the_printed_score_stands_beside_one_steps_of_the_papers_network_alone():
     metrics = [
-        metric_row("f3", 20, mode, name, 3, 0.5) for mode in ("one_step", "rollout") for name in ("paper", "model", "copy")
+        metric_row("f3", 20, mode, name, 3, 0.5) for mode in ("one_step", "rollout") for name in ("conv1d_lags", "model", "copy")
     ]
     rows = surrogate(metrics)
     (row,) = [row for row in rows.values() if row.quantity.startswith("R2") and row.reference is not None]
-    assert (row.subject, row.quantity, row.reference) == ("f3, 20 %, one-step, paper", "R2, void included, mean", 0.95)
-    assert rows["f3, 20 %, rollout, paper", "thickness, last frame"].source.endswith("whole slices of voxels")
+    assert (row.subject, row.quantity, row.reference) == ("f3, 20 %, one-step, conv1d_lags", "R2, void included, mean", 0.95)
+    assert rows["f3, 20 %, rollout, conv1d_lags", "thickness, last frame"].source.endswith("whole slices of voxels")
     (published,) = [{key: row[key] for key in SCORES[0]} for row in published_table("calendering_scores")]
     assert published == SCORES[0]
 

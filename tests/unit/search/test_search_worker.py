@@ -63,15 +63,25 @@ def test_a_grid_ends_where_its_points_end(tmp_path):
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
-def test_pruned_trials_are_recorded_with_their_step_and_leave_no_checkpoint(tmp_path, pruner):
+def test_pruned_trials_are_recorded_with_their_step_and_no_finished_trial_leaves_a_checkpoint(tmp_path, pruner):
     search = {"n_trials": 16, "pruner": pruner, "n_startup_trials": 2, "n_warmup_steps": 1, "sampler": "random"}
     folder, definition = prepared(tmp_path / "s", search=search, steps=6)
     trials = work_here(folder).study.get_trials()
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
     assert 0 < len(pruned) < len(trials) == 16
-    for trial in trials:
-        assert folder.checkpoint_path(definition.study_name, trial.number).exists() == (trial not in pruned)
+    assert list(folder.checkpoint_path(definition.study_name, 0).parent.iterdir()) == []
     assert all(trial.user_attrs["reason"].startswith("pruned at step") for trial in pruned)
+
+
+def test_what_a_worker_killed_after_its_trial_left_is_deleted_by_the_next_one(tmp_path):
+    """Killed between the end of a trial and the deletion of its checkpoint, or while it wrote one."""
+    folder, definition = prepared(tmp_path / "s", search={"n_trials": 2, "pruner": "none"})
+    work_here(folder)
+    place = folder.checkpoint_path(definition.study_name, 0).parent
+    for name in ("trial_1.pt", ".unfinished-x1-trial_0.pt", "trial_7.pt"):
+        (place / name).write_text("left")
+    work_here(folder)
+    assert [path.name for path in place.iterdir()] == ["trial_7.pt"], "a trial that has not ended may be resumed"
 
 
 def test_failed_trials_are_recorded_with_their_reason_and_the_study_goes_on(tmp_path):

@@ -10,6 +10,7 @@ from calandria.base.records import file_digest
 from calandria.base.stage import read_given, write_contents
 from calandria.study.stages import RULES, STAGES
 from calandria.study.study import read_study, schema_text
+from calandria.surrogate.stage import prediction_files, predictors
 
 FILMS = "film\tseed\treplicate_of\nf1\t1\t\nf2\t2\t\nf3\t3\t\nf3_again\t4\tf3\n"
 RUNS = "film\tcompression_degree_percent\tdumps\tpress\tlength_unit_um\nmine\t30\tdumps/*.dump\tpress.csv\t1e6\nmine\t20\tdumps\t\t\n"
@@ -22,7 +23,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def read(films=FILMS, runs=None, samples=SAMPLES, **sections):
-        content = {"name": "test", "title": "Test", "calendering": {}, "autoencoder": {"cases": {}, "searched_cases": []}}
+        content = {"name": "test", "title": "Test", "calendering": {}, "autoencoder": {"cases": {}}}
         for name, text in (("films", films), ("runs", runs)):
             content["calendering"][f"{name}_sheet"] = f"{name}.tsv" if text is not None else None
             if text is not None:
@@ -43,7 +44,7 @@ def mistake(read, **options):
 
 
 def cases(**named):
-    return {"cases": {name: {"samples": samples} for name, samples in named.items()}, "searched_cases": []}
+    return {"cases": {name: {"samples": samples} for name, samples in named.items()}}
 
 
 def test_an_unknown_film_of_the_split_is_named_with_the_nearest(study):
@@ -59,7 +60,7 @@ def test_a_replicate_is_no_film_to_split(study):
 
 def test_a_degree_that_is_held_out_must_be_pressed(study):
     held_out = [{"film": "f1", "compression_degrees_percent": [20, 40]}]
-    split = {"kind": "paper", "test_films": ["f3"], "held_out": held_out}
+    split = {"kind": "degrees", "test_films": ["f3"], "held_out": held_out}
     message = mistake(study, surrogate={"split": split})
     assert "holds out f1 at 40 %, which is never pressed" in message and "at 20 %" not in message
 
@@ -157,23 +158,23 @@ def test_replicates_of_the_users_runs_are_no_training(study):
 
 
 def test_replicate_is_asked_for_only_where_there_is_one(study):
-    found = study(surrogate={"split": {"test_films": ["f3"]}, "predictors": ["copy", "replicate"], "architectures": ["paper"]})
-    assert found.predictors("f3") == ["copy", "replicate"] and found.predictors("f1") == ["copy"]
-    assert found.modes("replicate") == ("rollout",) and found.modes("copy") == ("one_step", "rollout")
+    found = study(surrogate={"split": {"test_films": ["f3"]}, "predictors": ["copy", "replicate"]})
+    assert predictors(found, "f3") == ["copy", "replicate"] and predictors(found, "f1") == ["copy"]
+    assert list(prediction_files(found, "f3", 20)) == ["copy:one_step", "copy:rollout", "replicate:rollout"]
 
 
 def test_held_out_degrees_of_trained_films_are_tested_too(study):
     held_out = [{"film": "f1", "compression_degrees_percent": [35]}]
-    found = study(surrogate={"split": {"kind": "paper", "test_films": ["f3"], "held_out": held_out}})
+    found = study(surrogate={"split": {"kind": "degrees", "test_films": ["f3"], "held_out": held_out}})
     assert found.test_runs == [("f1", 35), ("f3", 20), ("f3", 35), ("f3", 50)]
 
 
 def test_the_stride_window_is_resolved(study):
     case = {"samples": ["one"], "slice_windows": [4, 8], "strides": [1, "window"]}
-    found = study(autoencoder={"cases": {"c": case}, "searched_cases": []})
+    found = study(autoencoder={"cases": {"c": case}})
     assert found.mini_volume_sets == [("c", 4, 1), ("c", 4, 4), ("c", 8, 1), ("c", 8, 8)]
     case["strides"] = [4, "window"]
-    found = study(autoencoder={"cases": {"c": case}, "searched_cases": []})
+    found = study(autoencoder={"cases": {"c": case}})
     assert found.mini_volume_sets == [("c", 4, 4), ("c", 8, 4), ("c", 8, 8)], "a set is made once, however often it is said"
 
 
@@ -237,6 +238,14 @@ def test_a_stage_that_is_asked_for_says_on_what_it_works(study):
 
 
 JOB = {"film": "f1", "degree": "20", "sample": "one", "case": "pore", "axis": "z", "window": "16", "stride": "2"}
+JOB |= {"network": "press_unet", "predictor": "copy"}
+SEARCHED = {
+    "surrogate": {
+        "split": {"test_films": ["f3"]},
+        "networks": {"press_unet": {"kind": "press_unet", "learning": {"search": {}}}},
+    },
+    "autoencoder": {"cases": {"pore": {"samples": ["one"]}}, "learning": {"search": {}}},
+}
 
 
 def files_of(found):
@@ -245,14 +254,14 @@ def files_of(found):
 
 
 def test_a_settings_file_is_named_by_its_content_so_that_it_never_holds_other_settings(study):
-    before, edited, back = files_of(study()), files_of(study(report={"figure_dpi": 200})), files_of(study())
+    before, edited, back = (files_of(study(**SEARCHED, **sections)) for sections in ({}, {"report": {"figure_dpi": 200}}, {}))
     assert [rule for rule in before if before[rule] != edited[rule]] == ["draw_surrogate"]
     assert before == back and len(before) >= 20
     assert re.fullmatch(r"results/test/settings/draw_surrogate-[0-9a-f]{16}\.json", before["draw_surrogate"])
 
 
 def test_a_program_gets_back_what_the_study_says(study, tmp_path):
-    found = study()
+    found = study(**SEARCHED)
     paths = files_of(found)
     write_contents(tmp_path, found.contents(paths.values()))
     for rule, path in paths.items():
@@ -325,7 +334,7 @@ def test_a_study_of_many_films_is_checked_without_comparing_each_with_all(study,
         Counted.comparisons = 0
         assert len(found.replicates) == films // 2 and len(found.surrogate_films) == films - films // 2
         assert [found.replicate_of(f"f{number}") for number in range(2)] == ["f1", None]
-        assert sum("replicate" in found.predictors(f"f{number}") for number in range(films)) in (0, films // 2)
+        assert sum("replicate" in predictors(found, f"f{number}") for number in range(films)) in (0, films // 2)
         return Counted.comparisons
 
     few, many = comparisons(50), comparisons(400)

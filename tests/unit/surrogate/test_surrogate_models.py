@@ -5,8 +5,11 @@ import torch
 
 from calandria.base.errors import ContractError
 from calandria.base.phases import VOID
-from calandria.surrogate.models import PaperNetwork, PressUnet, paper_weights, sample, squeeze, stack_windows
-from calandria.surrogate.settings import PaperSettings, PressUnetSettings
+from calandria.surrogate.models import stack_windows
+from calandria.surrogate.networks.conv1d_lags import Conv1dLagsSettings
+from calandria.surrogate.networks.conv1d_lags_torch import Conv1dLags, n_weights
+from calandria.surrogate.networks.press_unet import PressUnetSettings
+from calandria.surrogate.networks.press_unet_torch import PressUnet, sample, squeeze
 from calandria.surrogate.windows import PressColumns, WindowReader, describe_runs, window_places
 from tests.helpers.series import pressed_film, write_films
 
@@ -31,19 +34,19 @@ def unet(**settings):
 @pytest.mark.parametrize(
     "settings", [{}, {"conv_layers": 2, "dense_widths": [5, 7], "filters": 6, "kernel": 5}, {"dense_widths": []}]
 )
-def test_paper_weight_count_formula(settings):
-    chosen = PaperSettings(**settings)
-    network = PaperNetwork(chosen, 3, (5, 4, 3))
-    assert sum(w.numel() for w in network.parameters()) == paper_weights(60, 3, chosen)
+def test_conv1d_weight_count_formula(settings):
+    chosen = Conv1dLagsSettings(**settings)
+    network = Conv1dLags(chosen, 3, (5, 4, 3))
+    assert sum(w.numel() for w in network.parameters()) == n_weights(60, 3, chosen)
 
 
-def test_paper_network_has_about_the_weights_that_the_paper_needs():
-    assert 7e8 < paper_weights(76 * 76 * 125, 3, PaperSettings(filters=256, dense_widths=[256])) < 8e8
+def test_conv1d_network_has_about_the_weights_that_the_paper_needs():
+    assert 7e8 < n_weights(76 * 76 * 125, 3, Conv1dLagsSettings(filters=256, dense_widths=[256])) < 8e8
 
 
-def test_paper_network_is_bound_to_its_grid():
+def test_conv1d_network_is_bound_to_its_grid():
     with pytest.raises(ContractError, match="built for the grid"):
-        PaperNetwork(PaperSettings(), 3, (5, 4, 3))(torch.zeros(1, 3, 6, 4, 3))
+        Conv1dLags(Conv1dLagsSettings(), 3, (5, 4, 3))(torch.zeros(1, 3, 6, 4, 3))
 
 
 def test_untrained_unet_is_the_affine_squeeze(batch):
@@ -144,9 +147,9 @@ def test_unet_overfits_two_windows(batch):
     assert float(loss.detach()) < 0.4 * first
 
 
-def test_paper_network_overfits_two_windows(batch):
+def test_conv1d_network_overfits_two_windows(batch):
     torch.manual_seed(1)
-    network = PaperNetwork(PaperSettings(dropout=0.0), 3, batch.labels.shape[2:])
+    network = Conv1dLags(Conv1dLagsSettings(dropout=0.0), 3, batch.labels.shape[2:])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.003)
     for _ in range(80):
         optimizer.zero_grad()

@@ -22,36 +22,41 @@ SAME_LOSS = 1e-5
 """Relative difference of losses between numbers of processes; docs/cluster.md states it."""
 
 
-def settings_of(epochs, device="cpu"):
+SPLIT = {"validation_films": ["film_2"], "test_films": ["film_3"]}
+
+
+def network_of(kind, epochs, device="cpu"):
     """Batches of three and four windows, which two processes cannot deal evenly, dropout, augmentation, crops, batch norm.
 
-    Behind batch norm some gradients of `paper` are exactly zero but for rounding, and Adam makes whole steps of them; small
+    Behind batch norm some gradients of conv1d_lags are exactly zero but for rounding, and Adam makes whole steps of them; small
     steps keep that out of the comparison, which has the gradients themselves instead (see docs/cluster.md).
     """
-    unet = {"epochs": epochs, "patience": 99, "batch_size": 3, "crop_voxels": 8}
-    return {
-        "checkpoint_every": 1,
-        "device": device,
-        "press_unet": {"widths": [4, 6], "detail_width": 2, "dropout": 0.1, "training": unet},
-        "paper": {"filters": 4, "dense_widths": [6], "training": {"epochs": epochs, "batch_size": 4, "learning_rate": 1e-6}},
-        "split": {"validation_films": ["film_2"], "test_films": ["film_3"]},
-    }
+    sizes, training = {
+        "press_unet": (
+            {"widths": [4, 6], "detail_width": 2, "dropout": 0.1},
+            {"patience": 99, "batch_size": 3, "crop_voxels": 8},
+        ),
+        "conv1d_lags": ({"filters": 4, "dense_widths": [6]}, {"batch_size": 4, "learning_rate": 1e-6}),
+    }[kind]
+    learning = {"device": device, "checkpoint_every": 1, "training": {"epochs": epochs, **training}}
+    return {"kind": kind, **sizes, "learning": learning}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
-    (folder / "s.json").write_text(json.dumps({"settings": settings_of(1)}))
+    (folder / "s.json").write_text(json.dumps({"settings": {"split": SPLIT}}))
     paths = write_films(folder, degrees=(20,), shape=(10, 9, 8))
     split_films.main(["--settings", str(folder / "s.json"), "--frames", *paths, "--output", str(folder / "split.json")])
     return folder, paths
 
 
-def words(data, folder, architecture="press_unet", epochs=30, device="cpu", name="model"):
+def words(data, folder, kind="press_unet", epochs=30, device="cpu", name="model"):
     films, paths = data
-    (folder / f"{device}_{epochs}.json").write_text(json.dumps({"settings": settings_of(epochs, device)}))
+    settings = folder / f"{kind}_{device}_{epochs}.json"
+    settings.write_text(json.dumps({"settings": {}, "network": network_of(kind, epochs, device)}))
     return [
-        *("--settings", str(folder / f"{device}_{epochs}.json"), "--architecture", architecture, "--frames", *paths),
+        *("--settings", str(settings), "--frames", *paths),
         *("--split", str(films / "split.json"), "--checkpoint-directory", str(folder / f"scratch_{name}")),
         *("--output", str(folder / f"{name}.pt"), "--output-losses", str(folder / f"{name}.csv")),
     ]
@@ -70,19 +75,24 @@ def differences(one, other):
     return max(losses), max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
-@pytest.mark.parametrize("architecture", ["press_unet", "paper"])
-def test_two_processes_learn_what_one_learns(data, tmp_path, architecture):
-    train_surrogate.main(words(data, tmp_path, architecture, 3, name="one"))
-    with processes_of(
-        2, ["-m", PROGRAM, *words(data, tmp_path, architecture, 3, name="two"), "--processes", "2"], tmp_path
-    ) as both:
+KEEPING = f"""
+import sys
+from {PROGRAM.rpartition(".")[0]} import train_surrogate
+train_surrogate.discard_checkpoint = lambda path: None
+train_surrogate.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("kind", ["press_unet", "conv1d_lags"])
+def test_two_processes_learn_what_one_learns(data, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(train_surrogate, "discard_checkpoint", lambda path: None)
+    train_surrogate.main(words(data, tmp_path, kind, 3, name="one"))
+    with processes_of(2, ["-c", KEEPING, *words(data, tmp_path, kind, 3, name="two"), "--processes", "2"], tmp_path) as both:
         for code, _, told in ends(both):
             assert (code, told) == (0, "")
     losses, weights = differences(tmp_path / "one.pt", tmp_path / "two.pt")
     assert losses < SAME_LOSS and weights < 1e-4
-    one, two = (
-        load_checkpoint(tmp_path / f"scratch_{name}" / f"{architecture}.pt")["optimizer"]["state"] for name in ("one", "two")
-    )
+    one, two = (load_checkpoint(tmp_path / f"scratch_{name}" / "training.pt")["optimizer"]["state"] for name in ("one", "two"))
     largest = max(float(moments["exp_avg"].abs().max()) for moments in one.values())  # means of the gradients of all steps
     assert all(float((two[name]["exp_avg"] - one[name]["exp_avg"]).abs().max()) < 1e-3 * largest for name in one)
     assert [load_model(tmp_path / f"{name}.pt")[1]["processes"] for name in ("one", "two")] == [[1], [2]]
@@ -96,7 +106,7 @@ def wait_for_epochs(checkpoint, epochs, processes):
 
 def test_a_signal_to_one_stops_all_at_one_step_and_they_go_on(data, tmp_path):
     whole, stopped = (["-m", PROGRAM, *words(data, tmp_path, epochs=12, name=name)] for name in ("whole", "stopped"))
-    scratch = tmp_path / "scratch_stopped" / "press_unet.pt"
+    scratch = tmp_path / "scratch_stopped" / "training.pt"
     with processes_of(2, stopped, tmp_path) as both:
         wait_for_epochs(scratch, 2, both)
         both[1].send_signal(signal.SIGTERM)
@@ -139,7 +149,7 @@ def test_a_checkpoint_that_is_due_in_one_process_is_saved_by_all(data, tmp_path)
 
 def test_a_killed_process_ends_the_other_and_one_alone_goes_on(data, tmp_path):
     killed = words(data, tmp_path, epochs=12, name="killed")
-    scratch = tmp_path / "scratch_killed" / "press_unet.pt"
+    scratch = tmp_path / "scratch_killed" / "training.pt"
     with processes_of(2, ["-m", PROGRAM, *killed], tmp_path) as both:
         wait_for_epochs(scratch, 2, both)
         both[1].kill()
@@ -161,7 +171,7 @@ def start_torchrun(words, folder):
 
 def test_torchrun_passes_on_signals_and_says_by_75_that_the_same_command_goes_on(data, tmp_path):
     stopped = [*words(data, tmp_path, epochs=120, name="stopped"), "--processes", "2"]
-    scratch = tmp_path / "scratch_stopped" / "press_unet.pt"
+    scratch = tmp_path / "scratch_stopped" / "training.pt"
     with start_torchrun(stopped, tmp_path) as process:
         wait_for_epochs(scratch, 1, [process])
         process.send_signal(signal.SIGTERM)

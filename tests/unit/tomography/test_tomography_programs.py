@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calandria.base.errors import ContractError
+from calandria.base.errors import ContractError, SettingsError
 from calandria.base.records import read_json, write_json
 from calandria.base.volumes import read_labelled
 from calandria.cli import import_image as command
@@ -16,7 +16,8 @@ from calandria.cli.program import named_files, run
 from calandria.tomography.mini_volumes import read_origins
 from tests.helpers.images import grey_image, label_image, write_image
 from tests.helpers.published import published_table
-from workflow_scripts.tomography import import_volume, list_mini_volumes, measure_phases
+from workflow_scripts.autoencoder import list_mini_volumes
+from workflow_scripts.tomography import import_volume, measure_phases
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "nmc532_calendered" / "nmc_1_cal_with_cbd.tif"
 MAP = "0=pore 1=am 2=cbd"
@@ -131,11 +132,22 @@ def test_measure_and_list(tmp_path):
     assert len(record["profile_phase_fractions"]["pore"]) == 12
     assert record["labels_sha256"] == hashlib.sha256(read_labelled(volume).labels.tobytes()).hexdigest()
     assert record["provenance"]["stage"] == "tomography"
-    both = ["--volumes", f"a={volume}", f"b={volume}", "--slice-window", "4", "--output", str(tmp_path / "table.csv")]
-    list_mini_volumes.main([*both, "--stride", "window"])
-    assert [(o.sample, o.z_start) for o in read_origins(tmp_path / "table.csv")] == [(n, z) for n in "ab" for z in (0, 4, 8)]
-    list_mini_volumes.main([*both, "--stride", "1", "--straddle"])
-    assert len(read_origins(tmp_path / "table.csv")) == 21
+
+
+def test_mini_volumes_are_listed_in_each_sample_or_across_them(tmp_path):
+    volume = tmp_path / "out.zarr.zip"
+    import_image(write_image(tmp_path, "tiff", label_image((12, 7, 5))), volume, "--labels", MAP)
+
+    def listed(**plan):
+        write_json(tmp_path / "given.json", {"settings": {}, "slice_window": 4, **plan})
+        words = ["--settings", str(tmp_path / "given.json"), "--volumes", f"a={volume}", f"b={volume}"]
+        list_mini_volumes.main([*words, "--output", str(tmp_path / "table.csv")])
+        return read_origins(tmp_path / "table.csv")
+
+    assert [(o.sample, o.z_start) for o in listed(stride="window")] == [(n, z) for n in "ab" for z in (0, 4, 8)]
+    assert len(listed(stride=1, straddle=True)) == 21
+    with pytest.raises(SettingsError, match="stride"):
+        listed(stride=0)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +184,7 @@ def test_the_example_is_small_and_carries_its_notice():
     assert quoted == [line.strip() for line in notice.strip().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["import_volume", "measure_phases", "list_mini_volumes"])
+@pytest.mark.parametrize("name", ["import_volume", "measure_phases"])
 def test_programs_explain_themselves(name):
     shown = subprocess.run(
         [sys.executable, "-m", f"workflow_scripts.tomography.{name}", "--help"],
