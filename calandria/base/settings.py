@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -145,9 +146,16 @@ def _expected(kind: str, message: str, context: Mapping[str, Any], found: object
 def _keys(model: type[BaseModel]) -> Iterable[str]:
     for name, info in model.model_fields.items():
         yield name
-        for kind in [info.annotation, *getattr(info.annotation, "__args__", ())]:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _keys(kind)
+        for section in _sections(info.annotation):
+            yield from _keys(section)
+
+
+def _sections(annotation: Any) -> Iterable[type[BaseModel]]:
+    """Yield the sections that an annotation names, in unions and containers too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _sections(part)
 
 
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:

@@ -167,7 +167,11 @@ def frame_digest(labels: NDArray[np.uint8], press_position_um: float) -> str:
 
 def _frame_digests(volume: Labelled) -> dict[str, list[str]]:
     press = volume.frames.get("press_position_um") if volume.labels.ndim == 4 else None
-    return {} if press is None or len(press) != len(volume.labels) else {FRAME_DIGESTS: [frame_digest(*frame) for frame in zip(volume.labels, press, strict=True)]}
+    return (
+        {}
+        if press is None or len(press) != len(volume.labels)
+        else {FRAME_DIGESTS: [frame_digest(*frame) for frame in zip(volume.labels, press, strict=True)]}
+    )
 
 
 def write_labelled(path: str | os.PathLike, volume: Labelled) -> None:

@@ -16,8 +16,23 @@ from tests.helpers.workflow import REPOSITORY, job_counts, snakemake
 pytestmark = pytest.mark.slow
 
 LAMMPS = {"insert_particles", "dry_film", "perturb_film", "load_film", "release_film"}
+DEM = LAMMPS | {"read_dumps", "voxelize_frames"}
 REPORT = {"tabulate_results", "draw_surrogate", "write_page"}
 TRAINING = {"search_surrogate", "train_surrogate", "search_autoencoder", "train_autoencoder"}
+OF_RUN = {
+    "surrogate.cache_mb": 77,
+    "surrogate.networks.press_unet.learning.checkpoint_every": 1,
+    "surrogate.networks.conv1d_lags.learning.checkpoint_every": 1,
+    "surrogate.networks.conv1d_lags.learning.search.budget.workers": 1,
+    "surrogate.networks.conv1d_lags.learning.search.budget.lease_seconds": 300,
+    "surrogate.networks.conv1d_lags.learning.search.budget.storage": "sqlite:///trials.db",
+    "surrogate.networks.conv1d_lags.learning.search.budget.threads_per_worker": 2,
+    "autoencoder.cache_mb": 77,
+    "autoencoder.learning.checkpoint_every": 1,
+    "autoencoder.learning.search.budget.max_attempts": 9,
+    "autoencoder.learning.search.budget.max_failed_fraction": 0.9,
+}
+"""Settings that change how a training or a search runs, and none of its numbers."""
 
 
 class Finished:
@@ -56,6 +71,16 @@ def put(key, value):
         for name in parents:
             settings = settings[name]
         settings[last] = value
+
+    return edit
+
+
+def put_all(values):
+    """Return an edit that sets several dotted keys."""
+
+    def edit(settings):
+        for key, value in values.items():
+            put(key, value)(settings)
 
     return edit
 
@@ -113,6 +138,43 @@ ROWS = {
     "resolution of figures": (put("report.figure_dpi", 100), {"draw_surrogate": 1, "write_page": 1}),
     "digits of the page": (put("report.significant_digits", 5), {"tabulate_results": 1, "write_page": 1}),
     "the title": (put("title", "Another"), {"tabulate_results": 1, "write_page": 1}),
+    "what only says how trainings run": (put_all(OF_RUN), NOTHING),
+    "a setting of one network": (
+        put("surrogate.networks.press_unet.dropout", 0.1),
+        {"train_surrogate": 1, "predict_frames": 3, "-": DEM | {"split_films", "search_surrogate", "train_autoencoder"}},
+    ),
+    "the space of a network's search": (
+        put("surrogate.networks.conv1d_lags.learning.search.space.conv_layers", [2]),
+        {"search_surrogate": 1, "train_surrogate": 1, "predict_frames": 3, "-": DEM | {"split_films", "search_autoencoder"}},
+    ),
+    "a larger budget": (
+        put("surrogate.networks.conv1d_lags.learning.search.budget.n_trials", 8),
+        {"search_surrogate": 1, "train_surrogate": 1, "predict_frames": 3, "-": DEM | {"split_films", "search_autoencoder"}},
+    ),
+    "a predictor fewer": (
+        put("surrogate.predictors", ["copy", "affine_press", "press_unet", "conv1d_lags", "replicate"]),
+        {"evaluate_predictions": 3, "-": DEM | TRAINING | {"split_films", "predict_frames", "predict_frames_of_replicate"}},
+    ),
+    "a test film more": (
+        put("surrogate.split.test_films", ["film_2", "film_3"]),
+        {"split_films": 1, "search_surrogate": 1, "train_surrogate": 2, "-": DEM | {"search_autoencoder", "train_autoencoder"}},
+    ),
+    "examples of auto-encoders": (
+        put("autoencoder.evaluation.n_examples", 6),
+        {"encode_mini_volumes": 2, "evaluate_autoencoder": 2, "-": DEM | TRAINING | {"list_mini_volumes", "import_volume"}},
+    ),
+    "resamples behind an interval": (
+        put("autoencoder.evaluation.n_resamples", 500),
+        {"evaluate_autoencoder": 2, "-": DEM | TRAINING | {"list_mini_volumes", "encode_mini_volumes"}},
+    ),
+    "one case's way of parting": (
+        put("autoencoder.cases.calendered_leaking.split", "blocks"),
+        {
+            "train_autoencoder": 1,
+            "evaluate_autoencoder": 1,
+            "-": DEM | {"search_autoencoder", "list_mini_volumes", "split_films"},
+        },
+    ),
     "the median filter of images that are not segmented by us": (
         put("tomography.median_filter", 3),
         {"import_volume": 1, "-": LAMMPS | {"read_dumps", "voxelize_frames", "train_surrogate", "search_surrogate"}},
