@@ -45,6 +45,7 @@ lint: $(VENV)/.development
 	$(BIN)/snakemake --lint
 	$(BIN)/python envs/write_locks.py --check
 	$(BIN)/python -m workflow_scripts.study.write_schema --check
+	@if git grep -nIP '(?<![\w.<>{}~-])/(?:work|home|root|Users|mnt|scratch)/\w' -- . ':!Makefile'; then echo "error: these lines name places of one machine"; exit 1; fi
 
 sanitize: $(VENV)/.development
 	.ci/sanitize $(BIN)/python

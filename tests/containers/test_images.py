@@ -136,7 +136,7 @@ def an_image_holds_its_lock_and_no_leftovers(site):
     assert site.run("id", "-u").strip() == "1000"
     leftovers = (
         "for name in pip cc gcc; do command -v $name; done;"
-        " for path in $(getent passwd 0 | cut -d: -f6)/.cache /source /opt/build /tmp/* /var/cache/apt/archives/*.deb; do test ! -e $path || echo $path; done"
+        " for path in $(getent passwd 0 | cut -d: -f6)/.cache /source /opt/build /etc/pip.conf /tmp/* /var/cache/apt/archives/*.deb; do test ! -e $path || echo $path; done"
     )
     assert site.run("sh", "-c", leftovers, options=["--user", "root"]) == ""
     assert f'PRETTY_NAME="{site.name}"' in site.run("cat", "/etc/os-release")

@@ -1,33 +1,30 @@
 """Names mirror each other: rule, program, log, benchmark; stages, packages, locks."""
 
-import ast
 import importlib
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 
+import grimp
 import pytest
 import yaml
 
 from calandria.study.stages import STAGES
+from tests.helpers.rules import rules
 from tests.helpers.workflow import REPOSITORY
 
 PACKAGES = ("calandria", "workflow_scripts")
-RULE = re.compile(r"^ *rule (\w+):\n(.*?)(?=^ *(?:rule|def) |\Z)", re.MULTILINE | re.DOTALL)
-RULES = {
-    name: (path.stem, body)
-    for path in sorted((REPOSITORY / "rules").glob("*.smk"))
-    for name, body in RULE.findall(path.read_text())
-}
-PROGRAMS = sorted(
+MODULES = sorted(
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
     for path in (REPOSITORY / "workflow_scripts").rglob("*.py")
-    if '\nif __name__ == "__main__":\n' in path.read_text()
+    if path.name != "__init__.py"
 )
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 SOFTWARE = sorted(PROJECT["project"]["optional-dependencies"])
+IMAGES = [software for software in SOFTWARE if software != "development"]
 
 
 def pins(software):
@@ -35,37 +32,50 @@ def pins(software):
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-def test_the_rules_are_found():
-    assert len(RULES) >= 24 and {stage for stage, _ in RULES.values()} == {stage.name for stage in STAGES}
+def test_the_rules_of_every_stage_are_found():
+    assert len(rules()) >= 25 and {rule.file for rule in rules()} == {stage.name for stage in STAGES}
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_rule_its_program_log_and_benchmark_share_one_name(rule):
-    stage, body = RULES[rule]
-    assert f" -m workflow_scripts.{stage}.{rule}" in body
-    assert f"workflow_scripts.{stage}.{rule}" in PROGRAMS
-    log, benchmark = (re.search(rf'{word}:\s*"([^"]+)"', body) for word in ("log", "benchmark"))
-    assert re.fullmatch(rf"<logs>/{stage}/{rule}(/.+)?\.log", log.group(1))
-    assert re.fullmatch(rf"<benchmarks>/{stage}/{rule}(/.+)?\.tsv", benchmark.group(1))
+def test_a_rule_its_program_log_and_benchmark_share_one_name():
+    for rule in rules():
+        program = rule.module.rpartition(".")[2]
+        assert rule.name == program or rule.name.startswith(f"{program}_of_"), rule
+        assert rule.module == f"workflow_scripts.{rule.file}.{program}"
+        (log,) = rule.log
+        assert re.fullmatch(rf"logs/demo/{rule.file}/{program}(/.+)?\.log", log), rule
+        assert re.fullmatch(rf"results/demo/benchmarks/{rule.file}/{program}(/.+)?\.tsv", rule.benchmark), rule
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_rule_states_what_it_needs(rule):
-    body = RULES[rule][1]
-    software = re.search(r'conda:\s*"\.\./envs/(\w+)\.yaml"', body).group(1)
-    assert software in SOFTWARE and (REPOSITORY / f"envs/{software}.yaml").exists()
-    if "{params.python} -m" in body or "{params.trainer} -m" in body:  # where Snakemake runs, with what it runs in
-        assert "container:" not in body
-    else:
-        assert re.search(r'container:\s*image\("(\w+)"\)', body).group(1) == software
-    for word in ("output:", "threads:", "mem_mb=", "runtime=", "shell:", "{log}"):
-        assert word in body
-    assert "script:" not in body and "run:" not in body
+def test_a_rule_states_what_it_needs():
+    """Rules of which the command chooses its Python start containers themselves, so that launchers stay outside."""
+    for rule in rules():
+        software = re.fullmatch(r"\.\./envs/(\w+)\.yaml", rule.environment)[1]
+        assert software in SOFTWARE and (REPOSITORY / f"envs/{software}.yaml").exists(), rule
+        chooses = "{params.python} -m" in rule.command or "{params.trainer} -m" in rule.command
+        assert (rule.image is None) if chooses else (rule.image.endswith(f"/{software}.sif")), rule
+        assert {"mem_mb", "runtime"} <= set(rule.resources) and "{log}" in rule.command and not rule.other_code, rule
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_explains_itself(program, capsys):
-    main = importlib.import_module(program).main
+def test_no_rule_has_retries_of_its_own():
+    assert {rule.retries for rule in rules()} <= {None, 0}, "nested runs would multiply those of the profile"
+
+
+def test_every_module_with_a_program_is_that_of_a_rule_or_of_a_named_tool():
+    tools = {"run_worker", "torchrun", "write_schema", "write_quantities"}
+    programs = {name.rpartition(".")[2] for name in MODULES if hasattr(importlib.import_module(name), "main")}
+    assert (
+        {rule.module.rpartition(".")[2] for rule in rules()}
+        <= programs
+        <= {rule.module.rpartition(".")[2] for rule in rules()} | tools
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_program_explains_itself(module, capsys):
+    main = getattr(importlib.import_module(module), "main", None)
+    if main is None:
+        assert module.endswith(".options"), "a module of programs is a program, or the options that they share"
+        return
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     text = capsys.readouterr().out
@@ -97,7 +107,6 @@ def test_locks_agree_with_each_other_and_with_what_they_are_locks_of():
         for name, version in pins(software).items():
             versions.setdefault(name, set()).add(version)
     assert {name: found for name, found in versions.items() if len(found) > 1} == {}
-    assert pins("torch")["torch"] == "2.13.0"
     assert {"psycopg2-binary", "pymysql"} <= set(pins("torch")), "searches record their trials in databases"
     for software, wanted in PROJECT["project"]["optional-dependencies"].items():
         names = {re.split(r"[=<>\[ ]", text)[0].lower() for text in [*PROJECT["project"]["dependencies"], *wanted]}
@@ -115,98 +124,46 @@ def test_conda_files_hold_the_pins_of_the_lock_of_their_name(software):
     assert sorted(path.stem for path in (REPOSITORY / "envs").glob("*.lock")) == SOFTWARE
 
 
-IMAGES = [software for software in SOFTWARE if software != "development"]
-
-
 def test_every_set_that_rules_use_has_an_image():
-    used = {re.search(r'conda:\s*"\.\./envs/(\w+)\.yaml"', body).group(1) for _, body in RULES.values()}
-    assert used == set(IMAGES)
+    assert {re.fullmatch(r"\.\./envs/(\w+)\.yaml", rule.environment)[1] for rule in rules()} == set(IMAGES)
     for kind in ("Containerfile", "def"):
         found = {path.stem for path in (REPOSITORY / "containers").glob(f"*.{kind}")}
         assert found == {*IMAGES, "template"}
 
 
-@pytest.mark.parametrize("software", IMAGES)
-def test_both_definitions_of_an_image_install_its_lock_and_nothing_else(software):
-    """Compared are instructions, not comments; what is installed is one script's work, which reads the lock of its argument."""
-    texts = {
-        kind: [
-            line.strip()
-            for line in (REPOSITORY / f"containers/{software}.{kind}").read_text().replace("\\\n", " ").splitlines()
-            if line.strip() and not line.startswith("#")
-        ]
-        for kind in ("Containerfile", "def")
-    }
-    for lines in texts.values():
-        assert re.findall(r"sh containers/install\.sh (\w+)", "\n".join(lines)) == [software]
-    runs = [line for line in texts["Containerfile"] if line.startswith("RUN")]
-    assert len(runs) == 2 and runs[1] == "RUN useradd --uid 1000 --create-home calandria"
-    assert texts["Containerfile"].index("USER calandria") > texts["Containerfile"].index(runs[1])
-    (pinned,) = re.findall(r"ARG BASE=docker.io/library/(\S+)", "\n".join(texts["Containerfile"]))
-    name, tag, digest = re.fullmatch(r"(python):(3\.11\.\d+-\S+)@(sha256:[0-9a-f]{64})", pinned).groups()
-    bases = re.findall(r"^BASE=(\S+)$", "\n".join(texts["def"]), re.MULTILINE)
-    assert bases == [f"{name}@{digest}"] * 2, "apptainer refuses a tag beside a digest"
-    assert f" {name}:{tag}." in (REPOSITORY / f"containers/{software}.def").read_text()
-    assert [line for line in texts["Containerfile"] if line.startswith("FROM")] == ["FROM ${BASE} AS build", "FROM ${BASE}"]
-    words = {
-        "title": f"calandria-{software}",
-        "version": PROJECT["project"]["version"],
-        "licenses": PROJECT["project"]["license"],
-    }
-    for word, value in words.items():
-        name = re.escape(f"org.opencontainers.image.{word}")
-        for kind, lines in texts.items():
-            assert re.search(rf'{name}[= ]"?{re.escape(value)}"?(\s|$)', "\n".join(lines)), (kind, word)
+def check_of_written_files(checkout):
+    command = [sys.executable, checkout / "envs/write_locks.py", "--check"]
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
 
 
-def test_the_one_script_that_fills_images_takes_pins_from_locks_only():
-    text = (REPOSITORY / "containers/install.sh").read_text()
-    installs = re.findall(r"(?:pip|calandria/bin/python) install (.*)", text)
-    assert installs and all(
-        "envs/$software.lock" in words or "--no-index" in words or words.count("envs/workflow.lock") == words.count("$(") > 0
-        for words in installs
-    )
-    for name in ("setuptools", "wheel"):
-        assert name in pins("workflow")
+def test_definitions_of_images_are_those_of_the_templates_and_a_changed_one_is_noticed(tmp_path):
+    for name in ("envs", "containers"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
+    for name in ("pyproject.toml", "Makefile"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    ended = check_of_written_files(tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    for name in ("lammps.Containerfile", "torch.def"):
+        content = (tmp_path / "containers" / name).read_text()
+        (tmp_path / "containers" / name).write_text(content + "RUN true\n")
+        ended = check_of_written_files(tmp_path)
+        assert ended.returncode != 0 and name in ended.stdout + ended.stderr
+        (tmp_path / "containers" / name).write_text(content)
 
 
-IMPORTED_AS = {
-    "PIL": "pillow",
-    "pydantic_core": "pydantic",
-    "skimage": "scikit-image",
-    "snakemake_executor_plugin_slurm": "snakemake-executor-plugin-slurm",
-    "yaml": "pyyaml",
-}
-
-
-def test_what_tests_and_programs_import_is_named_in_the_extras():
+def test_what_the_packages_import_is_named_in_the_extras():
     named = {
         re.split(r"[=<>\[ ]", text)[0].lower()
         for texts in [PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"].values()]
         for text in texts
     }
-    own = {*PACKAGES, "tests", *sys.stdlib_module_names}
-    for folder in (*PACKAGES, "tests", "envs"):
-        for path in (REPOSITORY / folder).rglob("*.py"):
-            nodes = list(ast.walk(ast.parse(path.read_text())))
-            modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-            modules |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
-            for module in {name.split(".")[0] for name in modules} - own:
-                assert IMPORTED_AS.get(module, module) in named, f"{path}: {module}"
-
-
-def test_no_file_names_a_place_of_one_machine():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    place = re.compile(r"(?<![\w.<>{}~-])/(?:work|home|root|Users|mnt|scratch)/[A-Za-z0-9_]")
-    found = []
-    for name in filter(None, listed.split("\0")):
-        path = REPOSITORY / name
-        if path.suffix in (".tif", ".png", ".gz") or not path.is_file():
-            continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if place.search(line):
-                found.append(f"{name}:{number}: {line.strip()[:80]}")
-    assert found == []
+    graph = grimp.build_graph(*PACKAGES, include_external_packages=True)
+    imported = {name.partition(".")[0] for name in graph.modules} - {*PACKAGES, *sys.stdlib_module_names}
+    assert {"numpy", "torch", "optuna"} <= imported
+    distributions = packages_distributions()
+    of_others = {"pydantic_core", "zstandard", "pyzstd", "compression"}  # part of pydantic; for zst files, whichever is there
+    for module in imported - of_others:
+        assert {name.lower() for name in distributions.get(module, [module])} & named, module
 
 
 def test_test_files_have_names_of_their_own():

@@ -12,6 +12,7 @@ import pytest
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
+from tests.helpers.rules import rules
 from tests.helpers.tiny_study import write_study
 from tests.helpers.workflow import ON_SLURM, PROFILE, REPOSITORY, job_counts, snakemake
 
@@ -36,14 +37,10 @@ def commands(finished):
 
 def test_all_that_the_profile_names_exists():
     named = {*PROFILE["set-resources"], *PROFILE["set-threads"], *PROFILE["groups"]}
-    rules = set()
-    for path in (REPOSITORY / "rules").glob("*.smk"):
-        rules |= set(re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)(?: with)?:", path.read_text(), re.MULTILINE))
-    assert named - rules == set() and set(PROFILE["group-components"]) == set(PROFILE["groups"].values())
-    assert PROFILE["slurm-status-command"] == "squeue" and PROFILE["retries"] >= 1 and "slurm-array-jobs" not in PROFILE
-    assert not [path for path in (REPOSITORY / "rules").glob("*.smk") if "retries:" in path.read_text()], (
-        "nested runs would multiply them"
+    assert named - {rule.name for rule in rules()} == set() and set(PROFILE["group-components"]) == set(
+        PROFILE["groups"].values()
     )
+    assert PROFILE["slurm-status-command"] == "squeue" and PROFILE["retries"] >= 1 and "slurm-array-jobs" not in PROFILE
 
 
 def test_the_profile_plans_the_same_study_and_launches_it_otherwise(study):

@@ -11,6 +11,7 @@ from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
 
+from tests.helpers.rules import rules
 from tests.helpers.workflow import PROFILE, REPOSITORY
 
 TRAININGS = ("train_surrogate", "train_autoencoder")
@@ -46,9 +47,9 @@ def test_a_training_is_told_to_stop_before_its_time_limit_and_stays_on_one_node(
     for asked in sections:
         assert "--signal=TERM@120" in sbatch(asked.get(rule, sections[0][rule]), 1)
     assert {"--nodes=1", "--gpus=1"} <= set(sbatch(sections[0][rule], 1))
-    text = (REPOSITORY / f"rules/{rule.removeprefix('train_')}.smk").read_text()
-    body = text.partition(f"rule {rule}:")[2].partition("\nrule ")[0]
-    assert "nodes=1," in body and '"exec {params.trainer} -m' in body, "signals reach the program and no shell before it"
+    (parsed,) = (found for found in rules() if found.name == rule)
+    assert "nodes" in parsed.resources
+    assert parsed.command.startswith("exec {params.trainer} -m"), "signals reach the program and no shell before it"
 
 
 def test_processes_of_one_training_get_their_gpus_and_cores_where_they_are():

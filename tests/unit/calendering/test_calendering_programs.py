@@ -1,8 +1,7 @@
 import json
-import random
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -169,31 +168,59 @@ def test_other_files_are_no_particles(tmp_path, made):
             voxelize_frames.main(arguments("voxelize_frames", settings, folder))
 
 
+KILLED_AT = """
+import os, runpy, signal, sys, tempfile, zipfile
+import h5py
+
+left, log, program = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def killing(function):
+    def called(*words, **options):
+        global left
+        left -= 1
+        with open(log, "a") as stream:
+            stream.write(function.__name__ + "\\n")
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*words, **options)
+    return called
+
+h5py.Group.create_dataset = killing(h5py.Group.create_dataset)
+zipfile.ZipFile.writestr = killing(zipfile.ZipFile.writestr)
+for module, name in ((tempfile, "mkstemp"), (os, "fsync"), (os, "replace")):
+    setattr(module, name, killing(getattr(module, name)))
+sys.argv = [program, *sys.argv[4:]]
+runpy.run_module(program, run_name="__main__")
+"""
+"""Runs a program and kills it before its n-th step of writing: a file made, a part of it written, flushed, renamed."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("program", "read"), [("read_dumps", read_run_file), ("voxelize_frames", read_labelled)])
-def test_kill_at_any_moment_leaves_no_half_written_output(made, program, read):
+def test_kill_at_any_step_of_writing_leaves_no_half_written_output(made, tmp_path, program, read):
     folder, settings = made
-    command = [sys.executable, "-m", f"workflow_scripts.calendering.{program}", *arguments(program, settings, folder)]
-    output = Path(command[-1])
+    words = [f"workflow_scripts.calendering.{program}", *arguments(program, settings, folder)]
+    output = Path(words[-1])
     output.unlink(missing_ok=True) if program == "voxelize_frames" else output.rename(folder / "kept.h5")
-    begin = time.monotonic()
-    subprocess.run(command, check=True)
-    whole, took = read(output), time.monotonic() - begin
-    moments = random.Random(7)
-    finished = 0
-    for _ in range(12):
-        output.unlink(missing_ok=True)
-        with subprocess.Popen(command) as child:
-            time.sleep(took * moments.uniform(0.55, 1.05))
-            child.kill()
-        if output.exists():
-            finished += 1
-            found = read(output)
-            time_of = (lambda run: run.frames["time_us"]) if program == "voxelize_frames" else (lambda run: run.time_us)
-            assert np.array_equal(time_of(found), time_of(whole))
-    assert finished < 12
-    subprocess.run(command, check=True)
-    read(output)
+
+    def run(kill_at):
+        (tmp_path / "steps").write_text("")
+        command = [sys.executable, "-c", KILLED_AT, str(kill_at), str(tmp_path / "steps"), *words]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True)
+        return ended.returncode, (tmp_path / "steps").read_text().split()
+
+    code, steps = run(0)
+    assert code == 0 and steps[0] == "mkstemp" and steps[-2:] == ["fsync", "replace"] and len(steps) > 5
+    whole = read(output)
+    output.unlink()
+    for number in (1, 2, len(steps) // 2, len(steps) - 2, len(steps) - 1, len(steps)):
+        code, reached = run(number)
+        assert code == -signal.SIGKILL and reached == steps[:number]
+        assert not output.exists()
+    assert run(0) == (0, steps)
+    again = read(output)
+    for name in ("labels",) if program == "voxelize_frames" else ("thickness_um", "time_us"):
+        assert np.array_equal(getattr(again, name), getattr(whole, name))
 
 
 @pytest.fixture(scope="module")

@@ -53,17 +53,22 @@ def test_a_reused_process_number_is_not_the_owner(tmp_path):
     assert OwnedLock(tmp_path / "a", 60).try_acquire()
 
 
-def test_an_owner_elsewhere_is_stale_only_after_silence(tmp_path):
+def test_an_owner_elsewhere_is_stale_only_after_silence(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: now, time=time.time))
     left_by(tmp_path / "a", machine="elsewhere")
-    lock = OwnedLock(tmp_path / "a", 0.05)
+    lock = OwnedLock(tmp_path / "a", 120)
     assert not lock.try_acquire()
-    time.sleep(0.03)
-    os.utime(tmp_path / "a")
-    time.sleep(0.03)
+    now += 59
     assert not lock.try_acquire()
-    time.sleep(0.03)
+    os.utime(tmp_path / "a", (1, 1))  # a sign of life
+    now += 59
+    assert not lock.try_acquire()
+    now += 59
     lock.is_held()
-    time.sleep(0.03)
+    now += 59
+    assert not lock.try_acquire(), "silent for 118 s since that sign was seen"
+    now += 3
     assert lock.try_acquire() and lock.broke_owner
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -313,7 +314,11 @@ def test_what_may_pass_is_told_from_what_will_not(tmp_path, monkeypatch, said, e
 def test_a_new_controller_waits_for_an_sbatch_that_outlived_the_former(tmp_path, monkeypatch):
     program(tmp_path, "squeue", "exit 0")
     program(tmp_path, "scancel", "exit 0")
-    program(tmp_path, "sbatch", f"touch {tmp_path}/begun; sleep 1.5; touch {tmp_path}/ended; echo 7")
+    program(
+        tmp_path,
+        "sbatch",
+        f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; touch {tmp_path}/ended; echo 7",
+    )
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     array = launcher(tmp_path)
     controller = os.fork()
@@ -324,7 +329,10 @@ def test_a_new_controller_waits_for_an_sbatch_that_outlived_the_former(tmp_path,
     os.kill(controller, signal.SIGKILL)
     os.waitpid(controller, 0)
     assert not (tmp_path / "ended").exists()
+    going = threading.Timer(0.3, (tmp_path / "go").touch)
+    going.start()
     launcher(tmp_path)
+    going.join()
     assert (tmp_path / "ended").exists()
 
 
