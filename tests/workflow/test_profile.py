@@ -134,5 +134,5 @@ def test_the_smoke_study_is_planned(tmp_path):
     counts = job_counts(snakemake(tmp_path, *ON_SLURM, "--configfile", "config/smoke.yaml", "--dry-run"))
     assert (
         counts["solve_diffusion"] == counts["search_autoencoder"] == counts["train_autoencoder"] == 1
-        and sum(counts.values()) == 15
+        and sum(counts.values()) == 11
     )
