@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .blocks import Blocks
 from .kernels import LevelArrays, address, extents, kernels, view
+from .memory import no_room
 
 STRONG = 0.08
 """Coupling, relative to the best of either node, from which voxels or nodes may share an aggregate."""
@@ -85,7 +86,7 @@ class System:
             len(conductances.table),
         )
         if not self.grid:
-            raise MemoryError("no room for the finest level")
+            raise no_room("finest level", blocks)
         del padded
         layout = np.empty(4, np.int64)
         library.fine_layout(self.grid, address(layout))
@@ -157,7 +158,7 @@ class System:
                 ghost[...] = np.where(ghost >= 0, n + number(ghost + offset), -1)
         level = library.fine_connect(self.grid, *(address(part) for part in ids), address(home), halo.size)
         if not level:
-            raise MemoryError("no room for the coarse levels")
+            raise no_room("coarse levels", blocks)
         self.coarse = Coarse(level, halo, blocks)
 
     def precondition(self, r: NDArray[np.float32]) -> float:
@@ -276,7 +277,7 @@ class Coarse:
             first = self._share(first, halo)
         self.tree = kernels().hierarchy_build(first, STRONG)
         if not self.tree:
-            raise MemoryError("no room for the coarse levels")
+            raise no_room("coarse levels", blocks)
         n = self.sizes()[0][0]
         self.whole_b = view(kernels().hierarchy_b(self.tree), (n + 1,), np.float32)
         self.whole_x = view(kernels().hierarchy_x(self.tree), (n + 1,), np.float32)
@@ -373,7 +374,7 @@ class Coarse:
         self.total, self.own, self.others = len(order), place[offsets[blocks.rank] : offsets[blocks.rank] + n], place[ids]
         whole = kernels().level_new()
         if not whole or not kernels().level_reserve(whole, self.total, 0, int(start[-1])):
-            raise MemoryError("no room for the coarse levels")
+            raise no_room("coarse levels", blocks)
         made = whole.contents
         view(made.start, (self.total + 1,), np.int32)[...] = start
         entries = view(made.entry, (int(start[-1]) + 1,), np.dtype([("column", np.int32), ("g", np.float32)]))[:-1]
@@ -391,14 +392,14 @@ def _ready(level: "ctypes._Pointer[LevelArrays]", ids: NDArray[np.int64], blocks
     halo.fill(view(arrays.inside, everything, np.float32))
     halo.fill(view(arrays.block, everything, np.uint16))
     if not kernels().level_ready(level):
-        raise MemoryError("no room for the coarse levels")
+        raise no_room("coarse levels", blocks)
     return halo
 
 
-def _made(count: int) -> int:
+def _made(count: int, blocks: Blocks) -> int:
     """Return a count of nodes; kernels give -1 without memory."""
     if count < 0:
-        raise MemoryError("no room for the coarse levels")
+        raise no_room("coarse levels", blocks)
     return count
 
 
@@ -426,11 +427,11 @@ class _Shared:
         self.parent = np.empty(n + arrays.halo + 1, np.int32)
         block = np.empty((n + 1, 3), np.uint16)
         nodes = blocks.total(n)[0]
-        count = _made(library.level_parts(self.pointer, STRONG, address(self.parent), address(block)))
+        count = _made(library.level_parts(self.pointer, STRONG, address(self.parent), address(block)), blocks)
         total = blocks.total(count)[0]
         self.matched, least = total > SHRUNK * nodes, 0.25
         while self.matched:  # as level_group of _hierarchy.h
-            count = _made(library.level_pairs(self.pointer, least, address(self.parent), address(block)))
+            count = _made(library.level_pairs(self.pointer, least, address(self.parent), address(block)), blocks)
             total = blocks.total(count)[0]
             if total <= 0.9 * nodes or least == 0:
                 break
@@ -448,7 +449,7 @@ class _Shared:
         coarse = library.level_new()
         if not coarse or not library.level_join(self.pointer, address(self.parent), address(block), count, ids.size, coarse):
             library.level_free(coarse)
-            raise MemoryError("no room for the coarse levels")
+            raise no_room("coarse levels", blocks)
         sizes = blocks.total(int(self.start[-1]) + n, int(view(coarse.contents.start, (count + 1,), np.int32)[-1]) + count)
         self.twice = sizes[1] < SHRUNK * sizes[0]
         if self.matched or not self.twice:

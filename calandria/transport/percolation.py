@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import ContractError
 from .blocks import Blocks
 from .kernels import address, extents, kernels
+from .memory import no_room
 
 
 class Percolation:
@@ -23,10 +23,7 @@ class Percolation:
         self.blocks = blocks
         self.runs = kernels().percolation_find(address(conducts), extents(conducts.shape))
         if not self.runs:
-            raise ContractError(
-                f"a part of {conducts.size} voxels has too many pieces for one rank, or no room",
-                hint="start the solver on more ranks",
-            )
+            raise no_room("search for joined parts", blocks)
         self.shape = conducts.shape
 
     def __del__(self) -> None:

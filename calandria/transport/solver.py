@@ -14,6 +14,7 @@ from ..base.errors import ContractError, SettingsError, nearest_name
 from ..base.volumes import occupied_slices
 from .conjugate_gradients import Solution
 from .fields import Field
+from .memory import check_memory
 from .volume import Problem, Volume, columns_alone
 
 AXIS_NAMES = ("z", "y", "x")
@@ -235,6 +236,7 @@ def directions(
             results[axis] = TransportResult(0.0, None, percolates=False, iterations=0, **nothing, wall_s=wall, **facts)
             continue
         blocks = volume.blocks
+        check_memory(blocks, facts["connected_fraction"])
         if axis == axes[-1]:
             volume = None
         lower_bound = partial(columns_alone, labels, table, direction, blocks, doubled)
@@ -256,6 +258,7 @@ def directions(
             field=Field.of(solution, blocks, bulk, facts["shape"]) if fields else None,
             **facts,
         )
+        del solution, problem  # before the next direction makes its own
     return results
 
 
