@@ -13,10 +13,11 @@ from .program import program, run
 def commands() -> dict[str, Callable[[Sequence[str] | None], None]]:
     """Return the programs by their command's name."""
     from .import_image import main as import_image
+    from .prune import main as prune
     from .status import main as status
     from .tortuosity import main as tortuosity
 
-    return {"import": import_image, "status": status, "tortuosity": tortuosity}
+    return {"import": import_image, "prune": prune, "status": status, "tortuosity": tortuosity}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -239,6 +239,22 @@ def study_status(folder: Path, now: float | None = None) -> StudyStatus:
     )
 
 
+def trials_of(folder: Path, study_name: str) -> list[TrialRecord]:
+    """Return the recorded trials of one of the studies that a search's folder has had, none where its records cannot be read as a whole."""
+    definition = read_json(folder / "search.json")
+    try:
+        is_database = definition["search"].get("storage") is not None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputFileError(
+            f"{str(folder / 'search.json')!r} is not the definition of a search", hint="name the folder of a search"
+        ) from error
+    if is_database:
+        trials, _, remark = _read_database({**definition, "study_name": study_name})
+        return [] if remark else trials
+    trials, _, n_unreadable = read_journal(folder / "journal.log", study_name)
+    return [] if n_unreadable else trials
+
+
 def _gpus_per_worker(folder: Path, device: str) -> int:
     """Return the GPUs that each worker holds: as the array asked for them, else one if the device is none of CPU."""
     try:

@@ -143,10 +143,13 @@ def test_the_command_finds_studies_below_a_folder_while_one_runs(tmp_path, monke
             assert time.monotonic() < deadline
             time.sleep(0.05)
         calandria(["status", "--json"])
-        (record,) = json.loads(capsys.readouterr().out)
+        found = json.loads(capsys.readouterr().out)
+        (record,) = found["searches"]
+        assert [study["folder"] for study in found["studies"]] == ["results/demo"]
         assert (record["folder"], record["running"], record["budget"]) == ("results/demo/scratch/search_toy", 1, 2)
         calandria(["status", "results/demo"])
-        header, line = capsys.readouterr().out.splitlines()
+        header, line, *sizes = capsys.readouterr().out.splitlines()
+        assert sizes[1].split() == ["study", "results", "scratch", "logs"]
         assert header.split()[:6] == ["search", "done", "pruned", "running", "stale", "failed"]
         assert line.split()[:7] == ["results/demo/scratch/search_toy", "0", "0", "1", "0", "0", "2"]
     finally:
