@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ def evaluate(
         )
     errors = {part: moments(columns[part]["mse"]) for part in PARTS}
     block = -(-model.slice_window // model.stride) if model.stride < model.slice_window else 1
-    resampling = {
+    resampling: dict[str, Any] = {
         "n_resamples": settings.n_resamples,
         "confidence": settings.confidence,
         "block_length": block,
@@ -181,7 +181,10 @@ def linear_baseline(images: ResizedSlices, model: Model) -> dict[str, float]:
 
     As many components as the model has latent features, from inner products of at most 64 mini-volumes at a time.
     """
-    origins = {part: [model.origins[index] for index in model.split.indices(part)] for part in PARTS}
+    origins = {
+        part: [model.origins[index] for index in model.split.indices(cast(Literal["train", "validation"], part))]
+        for part in PARTS
+    }
     n_features = model.settings.network.latent_features
     n_voxels = model.slice_window * model.settings.image_size**2
     batches = [origins["train"][start : start + BATCH] for start in range(0, len(origins["train"]), BATCH)]

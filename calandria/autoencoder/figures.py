@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 
@@ -52,7 +53,7 @@ def loss_figure(
 ) -> Figure:
     """Draw mean squared errors per voxel over epochs, beside the two baselines of the validation part."""
     figure, axis = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
-    marked = {"marker": ".", "markersize": 7 if np.size(epochs) <= 60 else 0}  # a single epoch makes no line
+    marked: dict[str, Any] = {"marker": ".", "markersize": 7 if np.size(epochs) <= 60 else 0}  # a single epoch makes no line
     axis.plot(np.asarray(epochs), np.asarray(train), label="training", **marked)
     axis.plot(np.asarray(epochs), np.asarray(validation), label="validation", **marked)
     axis.axhline(baseline_mse, color="0.4", ls=":", label="baseline: the mean")

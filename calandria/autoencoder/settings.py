@@ -75,7 +75,7 @@ class AutoencoderSpace(Space):
     """Slices per mini-volume."""
     stride: list[Stride] = Field(default=[2, "window"], min_length=1)
     """Slices from one mini-volume to the next, or `window`."""
-    conv_layers: list[ConvLayers] | None = Field(default=[3, 4], min_length=1)
+    conv_layers: Annotated[list[ConvLayers] | None, Field(min_length=1)] = [3, 4]
     """Numbers of convolutions."""
     hidden_neurons: list[Positive] | None = Field(default=[32, 128], min_length=1)
     """Widths of the dense layers."""

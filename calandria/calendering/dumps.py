@@ -10,10 +10,10 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal, NoReturn
+from typing import IO, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,7 +206,7 @@ class _Guarded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         try:
             block = self._stream.read(len(buffer))
         except (EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
@@ -230,7 +230,7 @@ def open_dump(path: Path) -> io.BufferedReader:
     packing = next((name for magic, name in MAGIC.items() if start.startswith(magic)), "")
     if not packing:
         return open(path, "rb")
-    openers = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open, "zst": _open_zst}
+    openers: dict[str, Callable[..., Any]] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open, "zst": _open_zst}
     return io.BufferedReader(_Guarded(openers[packing](path, "rb"), path, packing), 1 << 18)
 
 
@@ -316,7 +316,7 @@ def _one_number(facts: Mapping[str, tuple[str, list[bytes]]], item: str, kind: t
 
 
 def _read_atoms(
-    stream: io.BufferedReader, where: str, facts: Mapping[str, tuple[str, list[bytes]]], columns: Sequence[str]
+    stream: io.BufferedReader | io.BytesIO, where: str, facts: Mapping[str, tuple[str, list[bytes]]], columns: Sequence[str]
 ) -> Frame:
     step = int(_one_number(facts, "TIMESTEP", int, where))
     count = int(_one_number(facts, "NUMBER OF ATOMS", int, where))
@@ -390,7 +390,7 @@ def _read_box(
             f"BOX BOUNDS are {_shown(b' / '.join(line.strip() for line in lines))}; expected lo hi [tilt] in three lines",
             "check the file there",
         )
-    tilt = rows[:, 2] if rows.shape[1] == 3 else np.zeros(3)
+    tilt = rows[:, 2] if rows[0].size == 3 else np.zeros(3)
     (xy, xz, yz), box = tilt, rows[:, :2].copy()
     box[0] -= [min(0.0, xy, xz, xy + xz), max(0.0, xy, xz, xy + xz)]
     box[1] -= [min(0.0, yz), max(0.0, yz)]
@@ -487,14 +487,13 @@ def assemble(frames: Iterable[Frame], settings: DumpSettings) -> Particles:
     positions, radii = [], []
     codes = phase_codes(settings.phase_of_type)
     phase = np.empty(0, np.uint8)
-    scale = periodic = None
+    scale, flags = 1.0, (False, False, False)
     for frame in frames:
         if not kept:
             scale = length_unit(frame, settings)
             _box_has_size(frame, scale)
             phase = _phases(frame, codes)
-            flags = frame.periodic or (settings.periodic_if_unsaid,) * 2 + (False,)
-            periodic = flags[:2]
+            flags = frame.periodic or (settings.periodic_if_unsaid, settings.periodic_if_unsaid, False)
         else:
             _same_particles(kept[0], frame)
         position, radius = _in_um(frame, settings, scale, phase, flags)
@@ -518,14 +517,17 @@ def assemble(frames: Iterable[Frame], settings: DumpSettings) -> Particles:
     times = None
     if all(frame.time is not None for frame in kept) and kept[0].units in TIME_US:
         times = np.array([frame.time for frame in kept]) * TIME_US[kept[0].units]
+    x, y, z = (np.ascontiguousarray(position[..., axis]) for axis in range(3))
     return Particles(
-        *(np.ascontiguousarray(position[..., axis]) for axis in range(3)),
+        x,
+        y,
+        z,
         np.stack(radii),
         phase,
         kept[0].identity,
         kept[0].molecule,
         box,
-        periodic,
+        flags[:2],
         np.array([frame.step for frame in kept]),
         times,
     )
@@ -570,7 +572,8 @@ def _same_particles(first: Frame, frame: Frame) -> None:
             else f"{new.size} particles are new (id {new[0]} first)"
         )
         _refuse(frame.where, f"{what}, compared with {first.where}", "a run must hold the same particles in every frame")
-    if (frame.kind is None) != (first.kind is None) or (frame.kind is not None and not np.array_equal(first.kind, frame.kind)):
+    none = np.empty(0, np.int64)
+    if not np.array_equal(none if first.kind is None else first.kind, none if frame.kind is None else frame.kind):
         changed = (
             frame.identity[0] if frame.kind is None or first.kind is None else frame.identity[np.argmax(first.kind != frame.kind)]
         )

@@ -61,7 +61,7 @@ class SplitSettings(Section):
 
 
 def _default_networks() -> dict[str, NetworkSettings]:
-    return {kind: network.settings() for kind, network in OURS.items()}
+    return {kind: network.settings.model_validate({"kind": kind}) for kind, network in OURS.items()}
 
 
 class SurrogateSettings(Section):

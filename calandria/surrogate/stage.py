@@ -75,7 +75,7 @@ def best_of_search(study: "Study", network: str) -> list[str]:
 
 def artefacts(study: "Study") -> list[str]:
     """Return all finished files of the stage."""
-    made = []
+    made: list[str] = []
     for film, degree in study.report_runs:
         made += prediction_files(study, film, degree).values()
         made += [f"<results>/surrogate/{film}/cd{degree}/metrics.{end}" for end in ("csv", "json")]

@@ -83,8 +83,11 @@ def drawn_changes(
         if periodic[axis + 1]:
             rolls[axis] = int(random.integers(sizes[axis]))
     swaps = augments and sizes[0] == sizes[1] and periodic[1] == periodic[2] and random.random() < 0.5
-    firsts = tuple(int(random.integers(size - min(crop, size) + 1)) for size in sizes) if crop else None
-    return Changes(tuple(flips), tuple(rolls), swaps, firsts)
+    firsts = None
+    if crop:
+        y, x = (int(random.integers(size - min(crop, size) + 1)) for size in sizes)
+        firsts = (y, x)
+    return Changes((flips[0], flips[1]), (rolls[0], rolls[1]), swaps, firsts)
 
 
 def changed(window: Window, changes: Changes, crop: int | None) -> Window:
@@ -94,7 +97,7 @@ def changed(window: Window, changes: Changes, crop: int | None) -> Window:
         labels = np.roll(np.flip(labels, axis) if flips else labels, roll, axis)
     if changes.swaps:
         labels = labels.swapaxes(2, 3)
-    if changes.firsts is not None:
+    if changes.firsts is not None and crop is not None:
         y, x = changes.firsts
         labels = labels[:, :, y : y + crop, x : x + crop]
     return replace(window, labels=np.ascontiguousarray(labels))

@@ -36,9 +36,11 @@ def run(parameters: dict[str, Any], context: TrialContext) -> float:
     every = context.control.get("checkpoint_every", chosen.learning.checkpoint_every)
     chosen = chosen.model_copy(update={"learning": chosen.learning.model_copy(update={"checkpoint_every": every})})
     split, runs = read_json(context.data["split"][0]), _described(tuple(context.data["frames"]))
-    places = [part_places(split, runs, part, chosen.loss_steps) for part in ("train", "validation")]
+    train_places, validation_places = (part_places(split, runs, part, chosen.loss_steps) for part in ("train", "validation"))
     cache_mb = int(context.control.get("cache_mb", CACHE_MB))
-    return train(chosen, lag_window, runs, *places, context.checkpoint_path, cache_mb=cache_mb, report=context.report).best_loss
+    where = context.checkpoint_path
+    trained = train(chosen, lag_window, runs, train_places, validation_places, where, cache_mb=cache_mb, report=context.report)
+    return trained.best_loss
 
 
 def _described(paths: tuple[str, ...]) -> list[Run]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def describe_run(path: str) -> Run:
             digests = [frame_digest(np.asarray(array[t]), press[t]) for t in range(array.shape[0])]
         return Run(
             str(path), str(facts.attributes["film"]), round(float(facts.attributes["compression_degree_percent"])),
-            tuple(array.shape), facts.voxel_edge_um, facts.periodic, tuple(map(float, press)), tuple(map(float, thickness)),
+            cast(tuple[int, int, int, int], tuple(array.shape)), facts.voxel_edge_um, facts.periodic, tuple(map(float, press)), tuple(map(float, thickness)),
             tuple(digests), str(facts.attributes.get("replicate_of") or ""),
         )  # fmt: skip
 

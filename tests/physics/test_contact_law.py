@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from calandria.calendering.films import Film, bond_commands, data_text, touching_pairs
-from calandria.calendering.lammps import parameters, simulation
+from calandria.calendering.lammps import contact_law, set_springs, simulation
 from calandria.calendering.settings import CalenderingSettings
 
 CBD, AM = 1, 2
@@ -194,7 +194,8 @@ def run(
         step=repr(step_us),
     )
     files = {"spheres.data": data_text(film, style, "a test"), "two.lmp": head + bonds + commands + TAIL.format(steps=steps)}
-    with simulation("two.lmp", parameters(settings), files, "two spheres", steps) as folder:
+    variables = contact_law(settings.contact) | set_springs(settings.contact)
+    with simulation("two.lmp", variables, files, "two spheres", steps) as folder:
         lines = (folder / "forces.txt").read_text().splitlines()
     count = film.kind.size
     table = np.array([line.split() for line in lines if not line.startswith("ITEM:") and len(line.split()) == 10], np.float64)

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rules = given.settings.dumps
     files = dump_files(options.dumps)
     frames = itertools.chain.from_iterable(read_frames(path) for path in files)
-    first = next(frames, None)
-    frames = itertools.chain([first] if first is not None else [], frames)
+    first = next(frames)
+    frames = itertools.chain([first], frames)
     particles = assemble(progress(frames, f"reading {options.film}", unit="frame"), rules)
     press = None
     if options.press:

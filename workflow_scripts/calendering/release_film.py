@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         state, snapshot = members[f"turn.{turn}.restart"], members[f"turn.{turn}.lammpstrj"]
     else:
         resumed = variables | {"loading_damping": settings.motion.loading_damping}
-        files = {"resumed.restart": members[f"turn.{restart}.restart"]}
-        with simulation("continue_loading.lmp", resumed, files, f"loading to {degree} %", turn) as folder:
+        before: dict[str, str | bytes] = {"resumed.restart": members[f"turn.{restart}.restart"]}
+        with simulation("continue_loading.lmp", resumed, before, f"loading to {degree} %", turn) as folder:
             frames = joined_frames(frames, (folder / "frames.lammpstrj").read_bytes(), restart)
             table = joined_tables(table, (folder / "press.csv").read_text(), restart)
             state, snapshot = (folder / "turn.restart").read_bytes(), (folder / "turn.lammpstrj").read_bytes()
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "last_step": last,
     }
     bonds = _bonds(next(frames_of(io.BytesIO(snapshot), f"snapshot at {degree} %")))
-    files = {"turn.restart": state, "bonds.lmp": bonds}
+    files: dict[str, str | bytes] = {"turn.restart": state, "bonds.lmp": bonds}
     with simulation("release_film.lmp", variables, files, f"release from {degree} %", last) as folder:
         frames = joined_frames(frames, (folder / "frames.lammpstrj").read_bytes(), turn)
         table = joined_tables(table, (folder / "press.csv").read_text(), turn)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _bonds(frame: Frame) -> str:
-    pairs = touching_pairs(frame.position, frame.size, frame.box[:2, 1] - frame.box[:2, 0])
+    pairs = touching_pairs(frame.position, np.asarray(frame.size), frame.box[:2, 1] - frame.box[:2, 0])
     return "\n".join([*bond_commands(pairs, frame.identity, np.asarray(frame.kind)), ""])
 
 

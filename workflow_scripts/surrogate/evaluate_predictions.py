@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     leaking = None
     if options.split:
         leaking = run_is_leaking(
-            read_json(options.split), true.attributes.get("film"), true.attributes.get("compression_degree_percent", 0)
+            read_json(options.split), str(true.attributes.get("film")), true.attributes.get("compression_degree_percent", 0)
         )
     transport = transport_table([row for path in options.transport for row in read_table(path)])
     contacts = contact_table(read_table(options.interfaces)) if options.interfaces else {}

@@ -24,7 +24,7 @@ class Conv1dLagsTraining(Training):
 class Conv1dLagsSpace(Space):
     """What a search of conv1d_lags may choose (Table 1 of the paper); null leaves a setting as it is."""
 
-    conv_activation: list[Activation] | None = Field(default=["relu", "leaky_relu", "mish"], min_length=1)
+    conv_activation: Annotated[list[Activation] | None, Field(min_length=1)] = ["relu", "leaky_relu", "mish"]
     """Activations after convolutions."""
     dropout: Fractions | None = FractionRange(low=0.1, high=0.4)
     """Dropout."""
@@ -34,7 +34,7 @@ class Conv1dLagsSpace(Space):
     """Numbers of convolutions."""
     hidden_dense_layers: list[Annotated[int, Field(ge=0, le=4)]] | None = Field(default=[1, 2], min_length=1)
     """Numbers of hidden dense layers."""
-    dense_activation: list[Activation] | None = Field(default=["relu", "leaky_relu", "mish", "tanh"], min_length=1)
+    dense_activation: Annotated[list[Activation] | None, Field(min_length=1)] = ["relu", "leaky_relu", "mish", "tanh"]
     """Activations after dense layers."""
 
 

@@ -1,6 +1,6 @@
 """A U-Net on any grid, conditioned on the press, that corrects the affine squeeze: settings and entry of the registry."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ class PressUnetTraining(Training):
 class PressUnetSpace(Space):
     """What a search of press_unet may choose; null leaves a setting as it is."""
 
-    activation: list[Activation] | None = Field(default=["relu", "leaky_relu", "mish"], min_length=1)
+    activation: Annotated[list[Activation] | None, Field(min_length=1)] = ["relu", "leaky_relu", "mish"]
     """Activations."""
     dropout: Fractions | None = FractionRange(low=0.1, high=0.4)
     """Dropout."""

@@ -1,8 +1,9 @@
 """A U-Net on any grid that corrects the affine squeeze: the module; its settings are in press_unet.py."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -162,9 +163,9 @@ class PressUnet(FrameModel):
             [WrappedConv(6 + 2 * lag_window, settings.detail_width), nn.Conv3d(settings.detail_width, 3, 1)]
         )
         self.recovery = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
-        for last in (self.head, self.detail[1]):
+        for last in (self.head, cast(nn.Conv3d, self.detail[1])):
             nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            nn.init.zeros_(cast(Tensor, last.bias))
 
     def prepare(self, windows: Sequence[PressColumns], voxel_edge_um: float) -> None:
         """Fit the thickness of released films; see :meth:`fit_recovery`."""
@@ -247,7 +248,7 @@ class PressUnet(FrameModel):
         inputs = _pad(inputs, (0, 0, 0), [n % 2 for n in size], periodic)
         features = self.activation(self.stem(_to_depth(inputs), periodic) + condition[:, :, None, None, None])
         skips = []
-        for level, (first, second) in enumerate(self.down):
+        for level, (first, second) in enumerate(cast(Iterable[tuple[WrappedConv, WrappedConv]], self.down)):
             if level:
                 features = functional.avg_pool3d(features, [min(2, n) for n in features.shape[2:]], 2, ceil_mode=True)
             changed = self.activation(first(features, periodic))
