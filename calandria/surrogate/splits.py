@@ -54,7 +54,7 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int) ->
     for part in PARTS:
         if not any(run[part] for run in targets):
             raise SettingsError(
-                f"the split leaves no window for {part} among films {', '.join(films)}", hint="mend surrogate.split or add films"
+                f"the split leaves no window for {part} among {_shortened(films)}", hint="correct surrogate.split, or add films"
             )
     overlaps = shared_frames(runs, targets, lag_window)
     tests = tested_runs(runs, targets, overlaps)
@@ -75,6 +75,12 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int) ->
             for run, part in zip(runs, targets)
         ],
     }
+
+
+def _shortened(films: Sequence[str], most: int = 6) -> str:
+    """Return names of films in words, the first of them where there are many."""
+    names = ", ".join(films[:most])
+    return f"films {names}" if len(films) <= most else f"{len(films)} films ({names}, ...)"
 
 
 def _draw_validation(runs: Sequence[Run], targets: list[dict], settings: SplitSettings, lag_window: int) -> None:
