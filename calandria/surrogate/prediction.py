@@ -1,13 +1,11 @@
 """How each predictor reads what it needs and predicts the frames of a series."""
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..base.errors import ContractError
 from ..base.volumes import Labelled, read_labelled
 from ..calendering.particles import read_run_file
-from ..learning.devices import select_device
 from .baselines import (
     Step,
     affine_press_steps,
@@ -17,11 +15,13 @@ from .baselines import (
     predict_by_replicate,
     predict_by_steps,
 )
-from .models import FrameModel
 from .networks import grid_remedy, network_of
 from .predictors import Prediction, Task
-from .rollout import predict_by_model
-from .training import edges_alike, load_model
+
+if TYPE_CHECKING:  # baselines do without torch, which takes longer to import than they take to predict
+    import torch
+
+    from .models import FrameModel
 
 
 def _stepwise(step: Step, task: Task) -> Prediction:
@@ -57,6 +57,8 @@ def by_replicate(task: Task) -> Prediction:
 
 def by_network(task: Task) -> Prediction:
     """Predict by a trained network."""
+    from .rollout import predict_by_model
+
     model, device = load_model_for(task.files["model"], task.kind, task.series, task.n_given, task.device)
     return Prediction(
         lambda mode: predict_by_model(model, task.series, task.n_given, mode, device),
@@ -64,11 +66,14 @@ def by_network(task: Task) -> Prediction:
     )
 
 
-def load_model_for(path: str, kind: str, series: Labelled, n_given: int, device: str) -> tuple[FrameModel, torch.device]:
+def load_model_for(path: str, kind: str, series: Labelled, n_given: int, device: str) -> "tuple[FrameModel, torch.device]":
     """Return the network of a model file for the frames of a series, and where it computes.
 
     Raises ContractError when the model is another network, or one for other lag windows, voxels or grids.
     """
+    from ..learning.devices import select_device
+    from .training import edges_alike, load_model
+
     model, facts = load_model(path)
     found = (facts["network"]["kind"], facts["lag_window"], facts["voxel_edge_um"])
     wanted = (kind, n_given, series.voxel_edge_um)

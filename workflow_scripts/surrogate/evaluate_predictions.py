@@ -15,8 +15,8 @@ from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, read_labelled
 from calandria.cli.program import program, run
 from calandria.surrogate.metrics import frame_row, is_release, spring_back
+from calandria.surrogate.predicted import voxel_thickness
 from calandria.surrogate.predictors import MODES
-from calandria.surrogate.rollout import voxel_thickness
 from calandria.surrogate.settings import RULES, SurrogateSettings
 from calandria.surrogate.splits import run_is_leaking
 

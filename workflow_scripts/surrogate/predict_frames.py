@@ -11,8 +11,8 @@ from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, read_labelled, write_labelled
 from calandria.cli.program import program, run
 from calandria.surrogate.networks import network_of
+from calandria.surrogate.predicted import predicted_series
 from calandria.surrogate.predictors import BASELINES, INPUTS, MODES, Predictor, Task, of_network
-from calandria.surrogate.rollout import predicted_series
 from calandria.surrogate.settings import RULES, SurrogateSettings
 
 DESCRIPTION = (

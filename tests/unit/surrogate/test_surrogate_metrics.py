@@ -14,7 +14,7 @@ from calandria.calendering.voxels import Grid, paint_frame
 from calandria.surrogate import baselines
 from calandria.surrogate.baselines import predict_by_replicate, predict_by_steps, squeeze_voxels
 from calandria.surrogate.metrics import frame_row, is_release, label_errors, phase_scores, porosity_free, r2_film, spring_back
-from calandria.surrogate.rollout import predicted_series, voxel_thickness
+from calandria.surrogate.predicted import predicted_series, voxel_thickness
 from tests.helpers.series import EDGE_UM, pressed_film
 from workflow_scripts.surrogate.evaluate_predictions import compare
 
