@@ -18,6 +18,7 @@ from calandria.base.stage import write_contents
 from calandria.base.records import read_table
 from calandria.cluster.runs import guard_runs
 from calandria.study.stages import STAGES
+from calandria.study.resources import memory_mb
 from calandria.study.study import read_study
 
 # Where images are: a folder of SOFTWARE.sif or a registry's address. It belongs to the machine, so it is no setting of the study.

@@ -16,7 +16,9 @@ rule import_volume:
         image("voxels")
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards, attempt: memory_mb(
+            "import_volume", STUDY.samples[wildcards.sample].path, attempt
+        ),
         runtime=60,
     params:
         settings=settings_of("import_volume"),
@@ -41,7 +43,9 @@ rule measure_phases:
         image("voxels")
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards, input, attempt: memory_mb(
+            "measure_phases", input.volume, attempt
+        ),
         runtime=60,
     params:
         settings=settings_of("measure_phases"),

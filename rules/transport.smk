@@ -15,7 +15,9 @@ rule solve_diffusion:
         "../envs/voxels.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards, input, attempt: memory_mb(
+            "solve_diffusion", input.volume, attempt
+        ),
         runtime=60,
         mpi="mpiexec",
         tasks=2,
@@ -46,7 +48,9 @@ rule solve_series:
         image("voxels")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, input, attempt: memory_mb(
+            "solve_series", input.series, attempt
+        ),
         runtime=240,
     params:
         settings=settings_of("solve_series"),
@@ -75,7 +79,9 @@ rule measure_frames:
         image("voxels")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, input, attempt: memory_mb(
+            "measure_frames", input.series, attempt
+        ),
         runtime=60,
     params:
         settings=settings_of("measure_frames"),
