@@ -55,7 +55,7 @@ def _token(stamps: Mapping[str, list[int]]) -> str:
 def _stamps(files: Iterable[str | os.PathLike]) -> dict[str, list[int]]:
     """Return the stamps of the files that are there; each is looked at once."""
     found = {}
-    for file in map(os.fspath, files):
+    for file in map(str, files):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             found[file] = stamp(file)
     return found
