@@ -122,7 +122,7 @@ def tortuosity(
     ----------
     labels
         Integer labels (z, y, x) from 0 to 255: an array, or anything that slices like one (a zarr array). Each rank reads only
-        its slab ``labels[start:stop]``.
+        its block.
     diffusivities
         Label to diffusivity over D_0, the bulk diffusivity; labels that are not named do not conduct.
     axis

@@ -2,7 +2,7 @@
 
 D_eff is taken along --axis between the outer faces of the first and last slice; along z the electrode ends at its surface (the last
 slice of which less than half is void). effective_diffusivity_m2_s is in m2/s; all other quantities have no unit, fractions are of 1.
-Under mpiexec the volume is cut into slabs along z, and each rank reads its own: mpiexec -n N python -m ... --ranks N
+Under mpiexec the volume is cut into blocks, and each rank reads its own: mpiexec -n N python -m ... --ranks N
 """
 
 import sys

@@ -182,3 +182,19 @@ def test_status_shows_sizes_of_studies_with_and_without_a_search(study, capsys):
     part = sizes(folder)
     assert part.logs == 4 and part.scratch > 3000
     assert part.results + part.scratch == sum(len(content) for content in everything(folder).values())
+
+
+def test_a_trial_that_runs_or_waits_to_be_resumed_keeps_its_checkpoint(tmp_path):
+    folder = tmp_path / "results/demo"
+    search, definition = prepared(folder / "scratch/search_toy", search={"n_trials": 4}, steps=2)
+    study = search.open_study(definition)
+    for number in range(3):
+        study.ask()
+        path = search.checkpoint_path(definition.study_name, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    lease = search.lease(definition.study_name, 0, 60, "worker")
+    lease.acquire()  # runs; trial 1 lost its worker; trial 2 is finished
+    study.tell(2, 1.0)
+    assert [item.path.name for item in unneeded(folder)] == ["trial_2.pt"]
+    lease.release()

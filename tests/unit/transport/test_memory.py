@@ -1,6 +1,7 @@
 """What a machine lacks for a solve is an error of two lines that says what suffices, before the work."""
 
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -96,3 +97,17 @@ def test_ranks_of_which_one_lacks_memory_end_together_in_two_lines(tmp_path):
     lines = [line for line in ended.stderr.splitlines() if line.startswith(("error:", "hint:", "Traceback"))]
     assert ended.returncode == 2 and len(lines) == 2, ended.stderr
     assert "960 of the volume's 960 voxels; 9.31e-08 GB are available" in lines[0], "both ranks are on this machine"
+
+
+def test_one_direction_is_let_go_before_the_next_is_made(monkeypatch):
+    alive = weakref.WeakSet()
+
+    class Watched(solver.Solution):
+        def __init__(self, *arguments, **options):
+            assert not alive, "the solution of the direction before is still held"
+            alive.add(self)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(solver, "Solution", Watched)
+    found = solver.directions(OPEN, {0: 1.0})
+    assert [result.tortuosity_factor for result in found.values()] == pytest.approx([1, 1, 1])
