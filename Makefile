@@ -2,6 +2,8 @@
 # On the machine: Python 3.11, a C compiler, make.
 PYTHON ?= python3.11
 CORES ?= $(shell nproc)
+# lines that the tests run, of programs that they start only what runs in their own process; COVERAGE= leaves it out
+COVERAGE ?= --cov --cov-report=term
 TOOL ?= apptainer
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,11 +19,12 @@ export OMP_NUM_THREADS ?= 1
 make_venv = ($(BIN)/python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' && $(BIN)/python -m pip --version) \
 	>/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 
-.PHONY: demo test lint sanitize format install venv images clean distclean help
+.PHONY: demo test test-pythons lint sanitize format install venv images clean distclean help
 
 help:
 	@echo "make demo    run the demo study; the report is results/demo/report/index.html"
 	@echo "make test    run all tests"
+	@echo "make test-pythons  run the unit tests that need no torch on Python 3.12 and 3.13, where they are"
 	@echo "make lint    check style, imports, types and rules"
 	@echo "make sanitize  run the C code's tests under address and undefined-behaviour sanitizers"
 	@echo "make format  format all code"
@@ -34,7 +37,7 @@ demo: $(VENV)/.runtime
 	@echo "the demo study is complete; open results/demo/report/index.html"
 
 test: $(VENV)/.development
-	$(BIN)/pytest -n $(CORES) --dist worksteal
+	$(BIN)/pytest -n $(CORES) --dist worksteal $(COVERAGE)
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -46,6 +49,9 @@ lint: $(VENV)/.development
 	$(BIN)/python envs/write_locks.py --check
 	$(BIN)/python -m workflow_scripts.study.write_schema --check
 	@if git grep -nIP '(?<![\w.<>{}~-])/(?:work|home|root|Users|mnt|scratch)/\w' -- . ':!Makefile'; then echo "error: these lines name places of one machine"; exit 1; fi
+
+test-pythons:
+	.ci/pythons
 
 sanitize: $(VENV)/.development
 	.ci/sanitize $(BIN)/python
