@@ -12,6 +12,7 @@ from calandria.base.errors import DeviceError, SettingsError, StoppedError
 from calandria.base.processes import stop_signals
 from calandria.learning import process_group
 from calandria.learning.process_group import Launch, Processes, find_launch, joined, own_device
+from calandria.learning.settings import Training
 from calandria.learning.training import Pace, learn
 from tests.helpers.processes import ends, processes_of
 
@@ -93,7 +94,7 @@ def test_a_batch_too_small_for_the_processes_is_an_error():
             SimpleNamespace(name="any"),
             model,
             torch.optim.SGD(model.parameters()),
-            Pace(1, 2, 1, None),
+            Pace(Training(epochs=1, batch_size=2), checkpoint_every=1),
             identity="",
             checkpoint_path=None,
             processes=Processes(Launch(0, 3)),
