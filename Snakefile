@@ -27,4 +27,4 @@ rule all:
     default_target: True
     input:
         STUDY.artefacts,
-        list(page_figures().values()),
+        [figure.path for figure in STUDY.figures],

@@ -1,6 +1,6 @@
 # Functions that tell rules their inputs and options; they look things up in the study and build paths. No science.
 from calandria.surrogate.stage import prediction_files, predictors
-from calandria.transport.stage import diffusion, series_tables
+from calandria.transport.stage import series_tables
 
 
 def made_dumps(wildcards):
@@ -65,27 +65,3 @@ def drawn_series():
             for predictor in predictors(STUDY, film)
         },
     }
-
-
-def page_figures():
-    """Section and caption, and file, of every figure of the page."""
-    figures = {}
-    if REPORT_RUNS:
-        figures |= {
-            f"surrogate:{caption}": f"<results>/report/surrogate_{name}.png"
-            for name, caption in SURROGATE_FIGURES.items()
-        }
-    for case, window, stride in STUDY.mini_volume_sets:
-        folder = f"<results>/autoencoder/{case}/w{window}_s{stride}"
-        what = f"{case}, window {window}, stride {stride}"
-        figures[
-            f"autoencoder:Mini-volumes and what was rebuilt from their latent features; {what}."
-        ] = f"{folder}/reconstructions.png"
-        figures[f"autoencoder:Mean squared error over the epochs; {what}."] = (
-            f"{folder}/losses.png"
-        )
-    for name, folder in SEARCHES.items():
-        figures[
-            f"search:How much each parameter matters, and how the search went; {name}."
-        ] = f"{folder}/importance.png"
-    return figures

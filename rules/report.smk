@@ -1,105 +1,19 @@
 # Tables of all numbers, figures, and the page that a study ends in.
-from calandria.surrogate import stage as surrogate_stage
+from calandria.study.reporting import SURROGATE_FIGURES
 
 REPORT_RUNS = STUDY.report_runs
 DRAWN_RUN = REPORT_RUNS[-1] if REPORT_RUNS else None
-DIFFUSION = diffusion(STUDY)
-ALL_RUNS = STUDY.all_runs
-SEARCHES = {
-    **{f"surrogate {name}": path for name, path in surrogate_stage.searches(STUDY).items()},
-    **{
-        f"autoencoder {name}": path
-        for name, path in autoencoder_stage.searches(STUDY).items()
-    },
-}
-NOT_SEARCHED = [
-    *(
-        f"surrogate {name}"
-        for name in (SURROGATE.networks if REPORT_RUNS else ())
-        if name not in surrogate_stage.searches(STUDY)
-    ),
-    *(
-        f"autoencoder {name}"
-        for name in (AUTOENCODER.cases if STUDY.samples else ())
-        if name not in autoencoder_stage.searches(STUDY)
-    ),
-]
-SURROGATE_FIGURES = {
-    "losses": "Losses over the epochs of the final training.",
-    "r2": "R² of each predicted frame on the label values, void included, as the paper defines it. Below -1 the axis is cut.",
-    "r2_film": "R² of the film alone: voxels that are film in the true or in the predicted frame. Below -1 the axis is cut.",
-    "phases": "Volumes of pore, CBD and AM in free rollouts; black dashes: the true ones.",
-    "degrees": "Last frame of free rollouts against the compression degree; black dashes: the true values. Blocked frames have no tortuosity factor.",
-    "slices": "Middle slice of the last frame: true and predicted in free rollouts.",
-}
 
 
-# The lists of a large study are longer than a command line may be, so they come as a file of one word per line.
+# What is read, and of which sample or film it is, comes with the rule's settings; inputs only say what must be there.
 rule tabulate_results:
     input:
-        phases=[
-            f"<results>/tomography/{sample}/phases.json" for sample in STUDY.samples
-        ],
-        volumes=[
-            f"<results>/tomography/{sample}/labels.zarr.zip"
-            for sample in STUDY.samples
-        ],
-        diffusion=[
-            f"<results>/transport/{sample}/{case}_{axis}.json"
-            for sample, case, axis in DIFFUSION
-        ],
-        series=[
-            f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip"
-            for film, degree in ALL_RUNS
-        ],
-        frames=[
-            f"<results>/transport/calendering/{film}/cd{degree}/frames.csv"
-            for film, degree in ALL_RUNS
-        ],
-        transport=[
-            path
-            for film, degree in ALL_RUNS
-            for path in series_tables(STUDY, "calendering", film, degree)
-        ],
-        metrics=[
-            f"<results>/surrogate/{film}/cd{degree}/metrics.csv"
-            for film, degree in REPORT_RUNS
-        ],
-        split=["<results>/surrogate/split.json"] if REPORT_RUNS else [],
-        records=[
-            *(
-                path.removesuffix(".csv") + ".json"
-                for film, degree in ALL_RUNS
-                for path in [
-                    f"<results>/transport/calendering/{film}/cd{degree}/frames.csv",
-                    *series_tables(STUDY, "calendering", film, degree),
-                ]
-            ),
-            *(
-                f"<results>/surrogate/{film}/cd{degree}/metrics.json"
-                for film, degree in REPORT_RUNS
-            ),
-            *(f"{folder}/trials.json" for folder in SEARCHES.values()),
-        ],
-        evaluations=[
-            f"<results>/autoencoder/{case}/w{window}_s{stride}/evaluation.json"
-            for case, window, stride in STUDY.mini_volume_sets
-        ],
-        trials=[f"{folder}/trials.csv" for folder in SEARCHES.values()],
-        best=[f"{folder}/best.json" for folder in SEARCHES.values()],
-        published=[
-            f"{PUBLISHED}/{table}.csv"
-            for table in (
-                "cathodes_nmc532",
-                "volumes",
-                "calendering_scores",
-                "autoencoder_results",
-                "calendering_contact_area",
-            )
-        ],
+        [path for source in STUDY.sources for path in source.files.values()],
     output:
         csv=report("<results>/report/results.csv", category="tables"),
-        markdown="<results>/report/results.md",
+        parquet="<results>/report/results.parquet",
+        frames="<results>/report/frames.parquet",
+        facts=report("<results>/report/facts.csv", category="tables"),
     log:
         "<logs>/report/tabulate_results.log",
     benchmark:
@@ -111,57 +25,15 @@ rule tabulate_results:
         image("workflow")
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=4000,
+        runtime=60,
     params:
         settings=settings_of("tabulate_results"),
-        phases=lambda wildcards, input: named(STUDY.samples, input.phases),
-        published_samples=[
-            f"{name}={row.published}"
-            for name, row in STUDY.samples.items()
-            if row.published
-        ],
-        volumes=lambda wildcards, input: named(STUDY.samples, input.volumes),
-        series=lambda wildcards, input: named(
-            (f"{film},{degree}" for film, degree in ALL_RUNS), input.series
-        ),
-        diffusion=lambda wildcards, input: named(
-            (",".join(key) for key in DIFFUSION), input.diffusion
-        ),
-        frames=lambda wildcards, input: named(
-            (f"{film},{degree}" for film, degree in ALL_RUNS), input.frames
-        ),
-        transport=lambda wildcards, input: named(
-            (
-                f"{film},{degree},{Path(path).stem}"
-                for film, degree in ALL_RUNS
-                for path in series_tables(STUDY, "calendering", film, degree)
-            ),
-            input.transport,
-        ),
-        metrics=lambda wildcards, input: named(
-            (f"{film},{degree}" for film, degree in REPORT_RUNS), input.metrics
-        ),
-        evaluations=lambda wildcards, input: named(
-            (
-                f"{case},window {window},stride {stride}"
-                for case, window, stride in STUDY.mini_volume_sets
-            ),
-            input.evaluations,
-        ),
-        trials=lambda wildcards, input: named(SEARCHES, input.trials),
-        published=lambda wildcards, input: Path(input.published[0]).parent,
-        best=lambda wildcards, input: named(SEARCHES, input.best),
-        split=lambda wildcards, input: f"--split {input.split}" if input.split else "",
-        not_searched=NOT_SEARCHED,
+        folder=STUDY.folder,
     shell:
-        "python -m workflow_scripts.report.tabulate_results --settings {params.settings}"
-        " @<(printf '%s\\n' --phases {params.phases:q} --published-samples {params.published_samples:q}"
-        " --volumes {params.volumes:q} --diffusion {params.diffusion:q}"
-        " --frames {params.frames:q} --series {params.series:q} --transport {params.transport:q} --metrics {params.metrics:q}"
-        " --evaluations {params.evaluations:q} --trials {params.trials:q} --best {params.best:q})"
-        " {params.split} --not-searched {params.not_searched:q}"
-        " --published {params.published:q} --output-csv {output.csv} --output-markdown {output.markdown} 2> {log}"
+        "python -m workflow_scripts.report.tabulate_results --settings {params.settings} --folder {params.folder:q}"
+        " --output-csv {output.csv} --output-parquet {output.parquet} --output-frames {output.frames}"
+        " --output-facts {output.facts} 2> {log}"
 
 
 if REPORT_RUNS:
@@ -222,10 +94,12 @@ if REPORT_RUNS:
 
 rule write_page:
     input:
-        table="<results>/report/results.csv",
-        figures=list(page_figures().values()),
+        results="<results>/report/results.csv",
+        facts="<results>/report/facts.csv",
+        figures=[figure.path for figure in STUDY.figures],
     output:
-        report("<results>/report/index.html", category="page"),
+        page=report("<results>/report/index.html", category="page"),
+        markdown="<results>/report/results.md",
     log:
         "<logs>/report/write_page.log",
     benchmark:
@@ -241,7 +115,7 @@ rule write_page:
         runtime=10,
     params:
         settings=settings_of("write_page"),
-        figures=lambda wildcards, input: named(page_figures(), input.figures),
+        folder=STUDY.folder,
     shell:
-        "python -m workflow_scripts.report.write_page --settings {params.settings}"
-        " --table {input.table} --figures {params.figures:q} --output {output} 2> {log}"
+        "python -m workflow_scripts.report.write_page --settings {params.settings} --folder {params.folder:q}"
+        " --results {input.results} --facts {input.facts} --output {output.page} --output-markdown {output.markdown} 2> {log}"

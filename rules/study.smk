@@ -15,7 +15,6 @@ from calandria.cluster.images import (
 )
 from calandria.base.processes import name_workflow
 from calandria.base.stage import write_contents
-from calandria.base.records import read_table
 from calandria.cluster.runs import guard_runs
 from calandria.study.stages import STAGES
 from calandria.study.resources import memory_mb
@@ -30,16 +29,8 @@ CONTAINERS = "apptainer" in {
 # The image of a software set, none without --sdm apptainer.
 image = lambda software: image_address(software, IMAGES) if CONTAINERS else None
 
-PUBLISHED = os.path.relpath(f"{workflow.basedir}/tests/data/published")
-
 try:
-    STUDY = read_study(
-        config,
-        published=[
-            f"{row['sample']} {row['state']}"
-            for row in read_table(f"{PUBLISHED}/cathodes_nmc532.csv")
-        ],
-    )
+    STUDY = read_study(config)
 except CalandriaError as error:
     sys.exit(
         f"error: {error.message}\nhint: {error.hint}"

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..base.errors import nearest_name
-from ..base.stage import Stage
+from ..base.stage import Figure, Source, Stage
 from .settings import RULES, AutoencoderSettings
 
 if TYPE_CHECKING:
@@ -37,6 +37,42 @@ def artefacts(study: "Study") -> list[str]:
     return made + [f"{folder}/{name}" for folder in searches(study).values() for name in SEARCH_FILES]
 
 
+def by_case(study: "Study") -> list[tuple[str, int, int]]:
+    """Return case, window and stride of every auto-encoder, in the order of the cases' names: that of a mapping means nothing."""
+    return sorted(study.mini_volume_sets, key=lambda found: found[0])
+
+
+def sources(study: "Study") -> list[Source]:
+    """Return what the report reads: the evaluation of each auto-encoder, and the searches."""
+    found = [
+        Source(
+            "autoencoder",
+            "evaluation",
+            "evaluate_autoencoder",
+            {"record": f"<results>/autoencoder/{case}/w{window}_s{stride}/evaluation.json"},
+            {"case": case, "window": window, "stride": stride, "searched": case in searches(study)},
+        )
+        for case, window, stride in by_case(study)
+    ]
+    for case, folder in sorted(searches(study).items()):
+        found.append(Source("autoencoder", "search", "search_autoencoder", {"best": f"{folder}/best.json"}, {"case": case}))
+    return found
+
+
+def figures(study: "Study") -> list[Figure]:
+    """Return the figures of each auto-encoder and search."""
+    found = []
+    for case, window, stride in by_case(study):
+        folder, what = f"<results>/autoencoder/{case}/w{window}_s{stride}", f"{case}, window {window}, stride {stride}"
+        caption = f"Mini-volumes, and their reconstruction from latent features; {what}."
+        found.append(Figure(f"{folder}/reconstructions.png", "autoencoder", caption))
+        found.append(Figure(f"{folder}/losses.png", "autoencoder", f"Mean squared error over the epochs; {what}."))
+    for case, folder in sorted(searches(study).items()):
+        caption = f"How much each parameter matters, and how the search went; {case}."
+        found.append(Figure(f"{folder}/importance.png", "autoencoder", caption))
+    return found
+
+
 def contradictions(study: "Study") -> list[str]:
     """Return what the case studies and the samples contradict."""
     settings, found = study.settings.autoencoder, []
@@ -58,5 +94,7 @@ STAGE = Stage(
     "Latent features of mini-volumes.",
     RULES,
     artefacts=artefacts,
+    sources=sources,
+    figures=figures,
     contradictions=contradictions,
 )

@@ -74,7 +74,7 @@ _DEFINED = (
     Quantity("frames", "frames", "frames", "calendering", "frames of a series"),
     Quantity(
         "compression_degree",
-        "degree",
+        "degree reached",
         "",
         "calendering",
         "thickness lost from the first frame to the lowest point, over the first",

@@ -119,7 +119,6 @@ WORDS = {
 PATTERNS = {
     r"^[a-z][a-z0-9_]*$": "lower-case letters, digits and underscores, a letter first",
     r"^[A-Za-z0-9_.-]*$": "one word of letters, digits, _, . and -",
-    r"^([0-9]+ (CAL|UNCAL))?$": "sample and state, such as 1 CAL",
     r"^(cpu|cuda(:\d+)?)$": "cpu, cuda or cuda:NUMBER",
 }
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..base.stage import Stage
+from ..base.stage import Source, Stage
 from .settings import RULES, CalenderingSettings
 
 if TYPE_CHECKING:
@@ -21,6 +21,18 @@ def artefacts(study: "Study") -> list[str]:
         names = ("particles.h5", "frames.zarr.zip")
         made += [f"<results>/calendering/{film}/cd{degree}/{name}" for name in names]
     return made
+
+
+def sources(study: "Study") -> list[Source]:
+    """Return what the report reads: how the series of each run was read and voxelized."""
+    found = []
+    for film, degree in study.all_runs:
+        files = {
+            "series": f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip",
+            "measured": f"<results>/transport/calendering/{film}/cd{degree}/frames.json",
+        }
+        found.append(Source("calendering", "series", "voxelize_frames", files, study.keys_of_run(film, degree)))
+    return found
 
 
 def contradictions(study: "Study") -> list[str]:
@@ -44,6 +56,7 @@ STAGE = Stage(
     "Films and their pressing; reading of dumps; voxels.",
     RULES,
     artefacts=artefacts,
+    sources=sources,
     rows={"films": CalenderingSettings.film_rows, "runs": CalenderingSettings.run_rows},
     contradictions=contradictions,
 )

@@ -1,4 +1,4 @@
-"""The ``calandria`` command: tools for any volume without the workflow, and a look at running searches.
+"""The ``calandria`` command: tools for any volume without the workflow, a look at running searches, and where numbers come from.
 
 >>> commands()["tortuosity"].__name__
 'main'
@@ -16,8 +16,9 @@ def commands() -> dict[str, Callable[[Sequence[str] | None], None]]:
     from .prune import main as prune
     from .status import main as status
     from .tortuosity import main as tortuosity
+    from .trace import main as trace
 
-    return {"import": import_image, "prune": prune, "status": status, "tortuosity": tortuosity}
+    return {"import": import_image, "prune": prune, "status": status, "tortuosity": tortuosity, "trace": trace}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,13 +1,13 @@
 """A study: the settings of all stages and the sample sheets that they name, read and checked as one."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model, field_validator
 
-from ..base.errors import SettingsError, nearest_name
+from ..base.errors import SettingsError
 from ..base.inputs import input_token
 from ..base.records import canonical_json
 from ..base.settings import Section
@@ -63,6 +63,11 @@ class Study:
     sheets: Mapping[str, Sequence[Any]]
     _names: dict[Any, str] = field(default_factory=dict, repr=False)
     _contents: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def folder(self) -> str:
+        """Folder of the study's results, relative to the working directory."""
+        return f"results/{self.settings.name}"
 
     @cached_property
     def films(self) -> "Mapping[str, FilmRow]":
@@ -151,6 +156,11 @@ class Study:
         """Film and degree of every series, those of replicates too."""
         return [(film, degree) for film in [*self.surrogate_films, *self.replicates] for degree in self.degrees(film)]
 
+    def keys_of_run(self, film: str, degree: int) -> dict[str, Any]:
+        """Return what a run's files belong to, for the report: film, degree and, of a replicate, the film that it replicates."""
+        original = self.original(film)
+        return {"film": film, "degree_percent": degree, **({"replicate_of": original} if original else {})}
+
     @property
     def report_runs(self) -> list[tuple[str, int]]:
         """Film and degree of every series that predictions are compared with; none where nothing is predicted."""
@@ -203,7 +213,7 @@ class Study:
         """All finished files of the study, so that whichever is deleted is made again, with what follows from it."""
         return [path for stage in STAGES for path in stage.artefacts(self)]
 
-    @property
+    @cached_property
     def sources(self) -> list[Source]:
         """What the report reads."""
         return [source for stage in STAGES for source in stage.sources(self)]
@@ -230,26 +240,13 @@ class Study:
         return list(dict.fromkeys(found))  # a stride may be said twice: as a number and as the window
 
 
-def read_study(content: Mapping[str, Any], published: Collection[str] | None = None) -> Study:
-    """Return the study of a settings mapping, with its sample sheets; raises SettingsError with what is wrong.
-
-    Parameters
-    ----------
-    content
-        The settings.
-    published
-        Rows of the published table that samples may name, e.g. ``1 CAL``; None leaves these names unchecked.
-    """
+def read_study(content: Mapping[str, Any]) -> Study:
+    """Return the study of a settings mapping, with its sample sheets; raises SettingsError with what is wrong."""
     settings = StudySettings.from_mapping(content, "settings")
     sheets = {name: read(getattr(settings, stage.name)) for stage in STAGES for name, read in stage.rows.items()}
     study = Study(settings, sheets)
     found = [] if any(sheets.values()) else [NO_SHEET]
     found += [sentence for stage in STAGES for sentence in stage.contradictions(study)]
-    found += [
-        f"sample {row.sample!r} is published as {row.published!r}: {nearest_name(row.published, published)}"
-        for row in sheets["samples"]
-        if published is not None and row.published and row.published not in published
-    ]
     if found:
         raise SettingsError(
             "settings and sample sheets: " + "; ".join(found),

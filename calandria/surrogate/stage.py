@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from ..base.errors import nearest_name
-from ..base.stage import Stage
+from ..base.stage import Figure, Source, Stage
+from ..transport.stage import table_files
 from .networks import network_of
 from .settings import RULES, SurrogateSettings
 
@@ -87,6 +88,42 @@ def artefacts(study: "Study") -> list[str]:
     return made
 
 
+def sort_of(study: "Study", predictor: str) -> str:
+    """Return whether a predictor is a network, a baseline or, as a second simulation, the ceiling of what can be predicted."""
+    if predictor in study.settings.surrogate.networks:
+        return "network"
+    return "ceiling" if "replicate_frames" in study.settings.surrogate.predictor(predictor).needs else "baseline"
+
+
+def sources(study: "Study") -> list[Source]:
+    """Return what the report reads: predictors, predicted against true frames of each tested run, and the searches."""
+    if not study.report_runs:
+        return []
+    settings, split = study.settings.surrogate, {"split": "<results>/surrogate/split.json"}
+    used = {name for film in {film for film, _ in study.report_runs} for name in predictors(study, film)}
+    about = {name: {"sentence": settings.predictor(name).sentence, "sort": sort_of(study, name)} for name in sorted(used)}
+    keys = {
+        "predictors": about,
+        "frames_given": settings.lag_window,
+        "not_searched": sorted({*settings.networks} - {*searches(study)}),
+    }
+    found = [Source("surrogate", "predictors", "split_films", split, keys)]
+    for film, degree in study.report_runs:
+        files = {**table_files(f"<results>/surrogate/{film}/cd{degree}/metrics.csv"), **split}
+        found.append(Source("surrogate", "metrics", "evaluate_predictions", files, study.keys_of_run(film, degree)))
+    for name, folder in sorted(searches(study).items()):
+        found.append(Source("surrogate", "search", "search_surrogate", {"best": f"{folder}/best.json"}, {"predictor": name}))
+    return found
+
+
+def figures(study: "Study") -> list[Figure]:
+    """Return the figures of searches; those of predictions are drawn by the stage report."""
+    caption = "How much each parameter matters, and how the search went"
+    return [
+        Figure(f"{folder}/importance.png", "surrogate", f"{caption}; {name}.") for name, folder in sorted(searches(study).items())
+    ]
+
+
 def contradictions(study: "Study") -> list[str]:
     """Return what the split and the films contradict."""
     settings, films = study.settings.surrogate, study.surrogate_films
@@ -128,5 +165,7 @@ STAGE = Stage(
     "The model of the next frame.",
     RULES,
     artefacts=artefacts,
+    sources=sources,
+    figures=figures,
     contradictions=contradictions,
 )

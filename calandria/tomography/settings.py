@@ -54,8 +54,6 @@ class SampleRow(Section):
     """Edge of the cube of the median filter before segmentation in voxels, odd; 1 is none; empty: the stage's."""
     state: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$")
     """State of the electrode, a free word such as calendered or uncalendered, for tables."""
-    published: str = Field("", pattern=r"^([0-9]+ (CAL|UNCAL))?$")
-    """Row of tests/data/published/cathodes_nmc532.csv that the sample is, e.g. `1 CAL`; reports set it beside ours."""
 
     @field_validator("shape", "axes", "labels", "classes", "crop")
     @classmethod
@@ -121,7 +119,7 @@ class TomographySettings(Section):
 def _row(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
     sample = wildcards["sample"]
     return {
-        "row": study.samples[sample].model_dump(mode="json", exclude_defaults=True, exclude={"published"}),
+        "row": study.samples[sample].model_dump(mode="json", exclude_defaults=True),
         "inputs": study.inputs_of_sample(sample),
     }
 

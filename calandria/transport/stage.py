@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..base.stage import Stage
+from ..base.stage import Source, Stage
 from .settings import RULES, TransportSettings
 
 if TYPE_CHECKING:
@@ -37,4 +37,37 @@ def artefacts(study: "Study") -> list[str]:
     return made
 
 
-STAGE = Stage("transport", TransportSettings, "Effective diffusivity and tortuosity factor.", RULES, artefacts=artefacts)
+def sources(study: "Study") -> list[Source]:
+    """Return what the report reads: the solves of each sample; frames and solves of each film's true series.
+
+    Cases are in the order of their names, for that of a mapping in the settings means nothing.
+    """
+    found = []
+    samples = {sample: place for place, sample in enumerate(study.samples)}
+    for sample, case, axis in sorted(diffusion(study), key=lambda solve: (samples[solve[0]], solve[1])):
+        files = {
+            "record": f"<results>/transport/{sample}/{case}_{axis}.json",
+            "volume": f"<results>/tomography/{sample}/labels.zarr.zip",
+        }
+        found.append(Source("transport", "volume", "solve_diffusion", files, {"sample": sample, "case": case, "axis": axis}))
+    for film, degree in study.all_runs:
+        keys = study.keys_of_run(film, degree)
+        table = f"<results>/transport/calendering/{film}/cd{degree}/frames.csv"
+        files = table_files(table) | {"series": f"<results>/calendering/{film}/cd{degree}/frames.zarr.zip"}
+        found.append(Source("transport", "frames", "measure_frames", files, keys))
+        tables = zip(series_cases(study), series_tables(study, "calendering", film, degree), strict=True)
+        found += [
+            Source("transport", "series", "solve_series", table_files(path), {**keys, "case": case, "axis": axis})
+            for (case, axis), path in sorted(tables, key=lambda solve: solve[0][0])
+        ]
+    return found
+
+
+def table_files(table: str) -> dict[str, str]:
+    """Return a table and the record beside it, by role."""
+    return {"table": table, "record": table.removesuffix(".csv") + ".json"}
+
+
+STAGE = Stage(
+    "transport", TransportSettings, "Effective diffusivity and tortuosity factor.", RULES, artefacts=artefacts, sources=sources
+)

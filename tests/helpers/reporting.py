@@ -1,5 +1,9 @@
 """Small records and tables of the kinds that the report reads."""
 
+from calandria.base.records import write_json, write_recorded_table
+from calandria.base.stage import Source
+from calandria.base.volumes import Labelled, write_labelled
+
 
 def made(stage, **more):
     """Return a record of provenance; of a table's record too, with ``table_sha256``."""
@@ -30,11 +34,11 @@ def solution(**changed):
         "percolates": True,
         "error_estimate": 2e-6,
         "iterations": 12,
-        "ranks": 2,
         "relative_residual": 1e-5,
         "flux_in": 0.5,
         "flux_out": 0.499999,
         "relative_diffusivity": 0.5,
+        "effective_diffusivity_m2_s": 1e-10,
         "tortuosity_factor": 1.6,
         "conducting_fraction": 0.8,
         "connected_fraction": 0.6,
@@ -47,7 +51,16 @@ def frame_rows(thickness):
     """Return rows of measure_frames; porosities fall from 0.5 by 0.1 a frame."""
     areas = {f"contact_area_um2_{pair}": str(area) for pair, area in (("pore_cbd", 2.0), ("pore_am", 3.0), ("am_cbd", 1.0))}
     return [
-        {"frame": str(t), "thickness_um": str(h), "porosity_free": f"{0.5 - 0.1 * t:.1f}", **areas}
+        {
+            "series": "true",
+            "frame": str(t),
+            "thickness_um": str(h),
+            "porosity_free": f"{0.5 - 0.1 * t:.1f}",
+            "pore_voxels": str(50 - 10 * t),
+            "cbd_voxels": "20",
+            "am_voxels": str(30 + 10 * t),
+            **areas,
+        }
         for t, h in enumerate(thickness)
     ]
 
@@ -58,7 +71,8 @@ def transport_rows():
     for frame, (diffusivity, factor, residual) in enumerate(
         (("1e-10", "1.5", "1e-5"), ("8e-11", "1.7", "1e-5"), ("0.0", "", ""))
     ):
-        row = {"frame": str(frame), "case": "pore", "axis": "z", "effective_diffusivity_m2_s": diffusivity}
+        row = {"series": "true", "frame": str(frame), "case": "pore", "axis": "z", "effective_diffusivity_m2_s": diffusivity}
+        row["relative_diffusivity"] = str(float(diffusivity) / 2e-10)
         evidence = {
             "relative_residual": residual or "0.0",
             "error_estimate": residual or "0.0",
@@ -78,9 +92,6 @@ def split_record(leaking=False):
     rows = [{"film": "f3", "compression_degree_percent": degree} for degree in (20, 35)]
     why = "f3 at 45 % is used for train and of the same film"
     return {"test_runs": [{**row, "leaking": leaking, "reason": why if leaking else ""} for row in rows]}
-
-
-SCORES = [{"quantity": "r2_mean", "mode": "one_step", "predictor": "conv1d_lags", "value": "0.95"}]
 
 
 def metric_row(film, degree, mode, predictor, frame, r2):
@@ -115,6 +126,7 @@ def evaluation(kind="blocks", leaking=False):
         "p_value_mean": 0.4,
     }
     return {
+        "samples": ["one"],
         "split": {"kind": kind, "leaking": leaking, "n_train": 8, "n_validation": 2},
         "best_epoch": 3,
         "n_epochs": 5,
@@ -130,3 +142,40 @@ def evaluation(kind="blocks", leaking=False):
         "methods": {"interval": "bootstrap", "p_value_mse": "a test"},
         "provenance": made("autoencoder"),
     }
+
+
+def best(**changed):
+    """Return a record of the best trial of a search."""
+    record = {"number": 3, "value": 0.1, "value_name": "cross-entropy", "parameters": {"dropout": 0.1, "activation": "mish"}}
+    return record | {"n_complete": 3, "n_pruned": 2, "n_failed": 1} | changed
+
+
+def source_files(folder, stage, kind, files, rule="a_rule", **keys):
+    """Write files of a source into a study's folder and return the source.
+
+    ``files`` is content by role: a mapping is a JSON record, rows with a record are a recorded table, a Labelled is a volume.
+    """
+    paths = {}
+    for role, content in files.items():
+        name = "_".join([stage, kind, *map(str, keys.values()), role])
+        if isinstance(content, Labelled):
+            paths[role] = f"{stage}/{name}.zarr.zip"
+            write_labelled(folder / paths[role], content)
+        elif isinstance(content, tuple):
+            rows, record = content
+            paths[role] = f"{stage}/{name}.csv"
+            write_recorded_table(folder / paths[role], rows, list(rows[0]), record)
+        else:
+            paths[role] = f"{stage}/{name}.json"
+            write_json(folder / paths[role], content)
+    return Source(stage, kind, rule, {role: f"<results>/{path}" for role, path in paths.items()}, keys)
+
+
+def rows_by(rows, *columns):
+    """Return rows of results by the values of some columns; two rows with the same values are a mistake."""
+    found = {}
+    for row in rows:
+        key = tuple(getattr(row, name) for name in columns)
+        assert key not in found, key
+        found[key if len(columns) > 1 else key[0]] = row
+    return found

@@ -157,6 +157,27 @@ def test_programs_share_work_among_two_ranks(folder):
     assert float(rows[0]["relative_diffusivity"]) == pytest.approx(one["relative_diffusivity"], rel=1e-7)
 
 
+def test_equal_work_gives_equal_bytes(folder):
+    """Frames are solved whole, so their tables are equal for any number of ranks; a volume that ranks share is equal for equal ranks."""
+    common = ["--settings", "given.json", "--case", "resistive", "--axis", "z"]
+    tables = {}
+    for ranks in (1, 2):
+        (folder / str(ranks)).mkdir()
+        words = ["--series", "a=series.zarr.zip", "--output", f"{ranks}/rows.csv", "--ranks", str(ranks)]
+        done = start_ranks(ranks, ["-m", "workflow_scripts.transport.solve_series", *common, *words], folder)
+        assert done.returncode == 0, done.stderr
+        tables[ranks] = {path.name: path.read_bytes() for path in (folder / str(ranks)).iterdir()}
+    assert set(tables[1]) == {"rows.csv", "rows.json"} and tables[1] == tables[2]
+    for ranks in (1, 2):
+        records = []
+        for _ in range(2):
+            words = ["--volume", "volume.zarr.zip", "--output", "record.json", "--ranks", str(ranks)]
+            done = start_ranks(ranks, ["-m", "workflow_scripts.transport.solve_diffusion", *common, *words], folder)
+            assert done.returncode == 0, done.stderr
+            records.append((folder / "record.json").read_bytes())
+        assert records[0] == records[1]
+
+
 def test_a_mistake_on_one_rank_ends_all_of_them(folder, labels):
     wrong = labels.astype(np.int16)
     wrong[-1] = 999

@@ -41,6 +41,7 @@ def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     demo = {
         "calendering": {"films_sheet": "config/films.tsv"},
         "tomography": {"samples_sheet": "config/tomography_samples.tsv"},
+        "report": {"references_sheet": "config/references.tsv"},
     }
     for section, named in demo.items():
         assert {key: written[section].pop(key) for key in named} == named

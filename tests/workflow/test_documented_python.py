@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from calandria.base.results import Result, TableWriter
 from calandria.base.volumes import Labelled, write_labelled
 from tests.helpers.workflow import REPOSITORY
 
@@ -20,6 +21,21 @@ def test_there_are_examples():
     assert {"README.md-0", "transport.md-0"} <= {block.id for block in BLOCKS}
 
 
+def write_results(folder):
+    """Write tables of results with predictions of one run and the porosity of two films."""
+    with (
+        TableWriter(folder / "results.csv", folder / "results.parquet") as table,
+        TableWriter(None, folder / "frames.parquet") as frames,
+    ):
+        for film, value in (("film_1", 0.30), ("film_2", 0.32)):
+            keys = {"film": film, "degree_percent": 20, "rule": "a_rule", "file": f"{film}.csv", "digest": "d"}
+            table.write(Result(stage="transport", **keys, moment="last", frame=8, quantity="porosity_free", value=value))
+            predicted = {"stage": "surrogate", "predictor": "copy", "mode": "rollout", "leaking": False}
+            table.write(Result(**keys, **predicted, quantity="porosity_free_relative_error", value=0.1))
+            for frame in range(3):
+                frames.write(Result(**keys, **predicted, frame=frame, quantity="r2_film", value=0.9))
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_example_runs(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -27,5 +43,6 @@ def test_example_runs(block, tmp_path, monkeypatch):
     frames = {"press_position_um": np.array([3.0, 2.5])}
     series = Labelled(np.zeros((2, 3, 4, 4), np.uint8), 0.5, (False, True, True), "a test", frames)
     write_labelled(tmp_path / "frames.zarr.zip", series)
+    write_results(tmp_path / "results/demo/report")
     labels = np.random.default_rng(0).choice(np.array([0, 1, 2], np.uint8), (12, 12, 12), p=[0.6, 0.1, 0.3])
     exec(compile(block, "example", "exec"), {"labels": labels})

@@ -110,13 +110,12 @@ def over(content, changes):
         ({"surrogate": {"lag_windw": 3}}, "surrogate.lag_windw is unknown (did you mean 'lag_window'?)"),
         ({"transport": {"tolerance": 2}, "report": {"figure_dpi": 0}}, "transport.tolerance: "),
         ({"surrogate": {"split": {"test_films": ["film_9"]}}}, "surrogate.split names film 'film_9'"),
-        ({"tomography": {"samples_sheet": "samples.tsv"}}, "sample 'mine' is published as '9 CAL': did you mean"),
+        ({"report": {"references_sheet": "references.tsv"}}, "line 2: quantity 'porosity' is unknown; did you mean"),
         ({"calendering": {"films_sheet": "config/none.tsv"}}, "sample sheet 'config/none.tsv' does not exist"),
     ],
 )
 def test_a_wrong_setting_gives_two_lines_and_makes_nothing(checkout, sections, told):
-    header, row = "sample\tpath\tvoxel_edge_um\tlabels\tpublished", "mine\tmine.tif\t0.4\t0=pore 1=am\t9 CAL"
-    (checkout / "samples.tsv").write_text(f"{header}\n{row}\n")
+    (checkout / "references.tsv").write_text("quantity\tvalue\tunit\tsource\nporosity\t0.4\t\ta book\n")
     finished = snakemake(checkout, "--dry-run", *write_study(checkout, **sections))
     assert finished.returncode != 0 and not (checkout / "results").exists()
     lines = (finished.stdout + finished.stderr).splitlines()
@@ -150,13 +149,8 @@ def test_a_stage_whose_section_is_null_is_left_out(checkout):
 def test_a_study_may_search_nothing(checkout):
     nothing = {"learning": {"search": None}}
     options = write_study(checkout, surrogate={"networks": {"conv1d_lags": nothing}}, autoencoder=nothing)
-    planned = snakemake(checkout, "--dry-run", "--printshellcmds", *options)
-    counts = job_counts(planned)
+    counts = job_counts(snakemake(checkout, "--dry-run", *options))
     assert not {"search_surrogate", "search_autoencoder"} & set(counts) and counts["train_surrogate"] == 2
-    assert (
-        "--not-searched 'surrogate conv1d_lags' 'surrogate press_unet' 'autoencoder calendered' 'autoencoder calendered_leaking'"
-        in planned.stdout + planned.stderr
-    )
 
 
 @pytest.mark.parametrize(("workers", "threads_per_worker", "started"), [(1, 1, 1), (2, 1, 2), (8, 1, 2), (8, 2, 1)])

@@ -136,8 +136,10 @@ ROWS = {
         {"solve_series": 30, "evaluate_predictions": 3, **dict.fromkeys(REPORT, 1)},
     ),
     "resolution of figures": (put("report.figure_dpi", 100), {"draw_surrogate": 1, "write_page": 1}),
-    "digits of the page": (put("report.significant_digits", 5), {"tabulate_results": 1, "write_page": 1}),
-    "the title": (put("title", "Another"), {"tabulate_results": 1, "write_page": 1}),
+    "digits of the page": (put("report.significant_digits", 5), {"write_page": 1}),
+    "the title": (put("title", "Another"), {"write_page": 1}),
+    "the nanopores of the binder domain": (put("report.cbd_nanoporosity", 0.5), {"tabulate_results": 1, "write_page": 1}),
+    "no reference values": (put("report.references_sheet", None), {"tabulate_results": 1, "write_page": 1}),
     "what only says how trainings run": (put_all(OF_RUN), NOTHING),
     "a setting of one network": (
         put("surrogate.networks.press_unet.dropout", 0.1),

@@ -12,8 +12,8 @@ from calandria.base.stage import read_given
 from calandria.base.volumes import open_labelled
 from calandria.cli.program import named_files, program, run
 from calandria.report.figures import against_degree, loss_curves, phase_volumes, r2_per_frame, slices
-from calandria.report.tables import pair_columns, quantity_of
 from calandria.study.reporting import RULES, ReportSettings
+from calandria.surrogate.results import Pair, pairs
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with open_labelled(path) as (_, facts):
             voxels_um3[film, int(degree)] = facts.voxel_edge_um**3
     quantities = {
-        column: quantity_of(column)[0].replace("relative diffusivity", r"D$_\mathrm{eff}$ / D$_0$")
-        for column in pair_columns(metrics[0])
-        if column == "porosity_free" or column.startswith(("relative_diffusivity", "tortuosity_factor"))
+        pair.column: label_of(pair)
+        for pair in pairs(metrics[0])
+        if pair.quantity in ("porosity_free", "relative_diffusivity", "tortuosity_factor")
     }
     drawn: dict[str, Figure] = {
         "losses": loss_curves({name: read_table(path) for name, path in named_files(options.losses).items()}, given["losses"]),
@@ -71,6 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with replacing(getattr(options, f"output_{name}")) as unfinished:
             figure.savefig(unfinished, dpi=dpi, metadata={"Software": None})
         plt.close(figure)
+
+
+def label_of(pair: Pair) -> str:
+    """Return how an axis of a figure names a quantity of a table of metrics.
+
+    >>> label_of(pairs(["porosity_free_true", "porosity_free_predicted"])[0])
+    'porosity free'
+    """
+    name = {"relative_diffusivity": r"D$_\mathrm{eff}$ / D$_0$"}.get(pair.quantity, pair.quantity.replace("_", " "))
+    return ", ".join([name, *pair.keys.values()])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from calandria.base.errors import InputFileError, SettingsError
 from calandria.base.inputs import write_inputs
 from calandria.base.records import file_digest
 from calandria.base.stage import read_given, write_contents
+from calandria.report.gather import reader_of
 from calandria.study.stages import RULES, STAGES
 from calandria.study.study import read_study, schema_text
 from calandria.surrogate.stage import prediction_files, predictors
@@ -84,14 +85,32 @@ def test_a_film_is_made_or_read_but_not_both(study):
     assert "film 'f1' is in the films sheet and in the runs sheet" in mistake(study, runs=RUNS.replace("mine", "f1"))
 
 
-def test_a_published_row_must_be_there(study):
-    sheet = SAMPLES.replace("labels\n", "labels\tpublished\n").replace("cbd\n", "cbd\t1 UNCAL\n")
-    found = study(samples=sheet)
-    assert found.samples["one"].published == "1 UNCAL"
-    content = found.settings.model_dump()
-    with pytest.raises(SettingsError, match=r"sample 'one' is published as '1 UNCAL': did you mean '1 CAL'\?"):
-        read_study(content, published=["1 CAL", "2 CAL"])
-    assert read_study(content, published=["1 UNCAL"]).samples == found.samples
+def test_mistakes_of_the_sheet_of_references_are_among_those_of_the_settings(study, tmp_path):
+    (tmp_path / "references.tsv").write_text("quantity\tvalue\tunit\tsource\tsample\nporosity\t0.5\t\tA\tone\n")
+    message = mistake(study, report={"references_sheet": "references.tsv"})
+    assert "report.references_sheet: references.tsv: line 2: quantity 'porosity' is unknown" in message
+    assert "sheet of references 'none.tsv' does not exist" in mistake(study, report={"references_sheet": "none.tsv"})
+    (tmp_path / "references.tsv").write_text("quantity\tvalue\tunit\tsource\tsample\nporosity_free\t0.5\t\tA\tone\n")
+    found = study(report={"references_sheet": "references.tsv"})
+    (reference,) = found.contents([found.settings_file("tabulate_results", {})]).popitem()[1]["references"]
+    assert reference == {
+        "line": 2,
+        "quantity": "porosity_free",
+        "value": 0.5,
+        "unit": "",
+        "source": "A",
+        "keys": {"sample": "one"},
+    }
+
+
+def test_every_source_has_a_reader_and_reads_files_that_the_study_makes(study):
+    found = study(autoencoder=cases(c=["one"]))
+    kinds = {(source.stage, source.kind) for source in found.sources}
+    assert {stage for stage, _ in kinds} == {stage.name for stage in STAGES}
+    for source in found.sources:
+        assert reader_of(source) and set(source.files.values()) <= set(found.artefacts) and source.rule in RULES
+    (again,) = {source.keys["replicate_of"] for source in found.sources if source.keys.get("film") == "f3_again"}
+    assert again == "f3", "a replicate is marked, so that means over films leave it out"
 
 
 def test_all_contradictions_are_told_at_once(study):

@@ -17,11 +17,11 @@ def row(**changes):
 def test_rows_of_a_sheet_are_read(tmp_path):
     sheet = tmp_path / "samples.tsv"
     sheet.write_text(
-        "# images\nsample\tpath\tvoxel_edge_um\tlabels\tflip_z\tpublished\n"
-        "cathode\tscan.tif\t0.398\t0=pore 1=am 2=cbd\ttrue\t1 CAL\nother\tslices\t0.4\t\t\t\n"
+        "# images\nsample\tpath\tvoxel_edge_um\tlabels\tflip_z\n"
+        "cathode\tscan.tif\t0.398\t0=pore 1=am 2=cbd\ttrue\nother\tslices\t0.4\t\t\n"
     )
     first, second = read_sheet(sheet, SampleRow)
-    assert (first.sample, first.flip_z, first.published, first.axes) == ("cathode", True, "1 CAL", "zyx")
+    assert (first.sample, first.flip_z, first.axes) == ("cathode", True, "zyx")
     assert (second.labels, second.flip_z) == ("", False)
 
 
@@ -46,7 +46,7 @@ def test_rows_of_a_sheet_are_read(tmp_path):
         ({"shape": "5x5x5"}, "shape and dtype are for raw files"),
         ({"path": "a.raw", "shape": "5x5"}, "not three extents"),
         ({"voxel_size": 0.4}, "voxel_size is unknown"),
-        ({"published": "sample one"}, "published"),
+        ({"published": "1 CAL"}, "published is unknown"),
     ],
 )
 def test_mistakes_in_a_row_are_told(changes, match):
