@@ -344,19 +344,14 @@ def slabs(labels: Any, depth: int | None = None) -> Iterator[NDArray[np.uint8]]:
         yield np.asarray(labels[start : start + depth])
 
 
-@contextmanager
-def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labelled]]":
-    """Open a file lazily: yields the zarr array of labels and a :class:`Labelled` whose ``labels`` are an empty stand-in of the same rank.
-
-    Use it for files that are larger than what one wants to hold; slices of the array are not checked for unknown codes.
-    """
+def _opened(path: str | os.PathLike, opened: ExitStack) -> "tuple[zarr.Group, Any]":
+    """Open a file and return its group and its member ``labels``; ``opened`` closes it."""
     found = existing_file(path, "labelled volume")
-    opened = ExitStack()
     try:
         zipfile.ZipFile(found).close()  # a ZipStore that fails to open cannot be closed
         store = opened.enter_context(zarr.storage.ZipStore(found, mode="r"))
         group = zarr.open_group(store, mode="r")
-        array = group["labels"]
+        return group, group["labels"]
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         opened.close()
         raise_machine_error(error, path)
@@ -364,7 +359,24 @@ def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labell
             f"{str(path)!r} is not a labelled volume ({type(error).__name__}: {error}); expected a .zarr.zip with the array 'labels'",
             hint="name a labelled volume; an image becomes one by the tomography stage, and a file that was cut short must be copied again",
         ) from error
-    with opened, _damage_named(path):
+
+
+@contextmanager
+def open_labels(path: str | os.PathLike) -> "Iterator[zarr.Array]":
+    """Open the labels of a file and read none of its facts: several times faster for a file that :func:`open_labelled` checked before."""
+    with ExitStack() as opened:
+        yield _opened(path, opened)[1]
+
+
+@contextmanager
+def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labelled]]":
+    """Open a file lazily: yields the zarr array of labels and a :class:`Labelled` whose ``labels`` are an empty stand-in of the same rank.
+
+    Use it for files that are larger than what one wants to hold; slices of the array are not checked for unknown codes.
+    """
+    opened = ExitStack()
+    group, array = _opened(path, opened)
+    with opened, damage_named(path):
         facts: dict[str, Any] = dict(group.attrs)
         missing = [key for key in ("voxel_edge_um", "periodic", "axes") if key not in facts]
         if missing or not isinstance(array, zarr.Array) or array.dtype != np.uint8 or array.ndim not in AXES:
@@ -396,7 +408,7 @@ def open_labelled(path: str | os.PathLike) -> "Iterator[tuple[zarr.Array, Labell
 
 
 @contextmanager
-def _damage_named(path: str | os.PathLike) -> Iterator[None]:
+def damage_named(path: str | os.PathLike) -> Iterator[None]:
     """Turn what zarr and zip raise on a wrong checksum, while voxels are read, into an error that names the file."""
     try:
         yield

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import ContractError, InputFileError
-from ..base.volumes import FRAME_DIGESTS, frame_digest, open_labelled
+from ..base.volumes import FRAME_DIGESTS, damage_named, frame_digest, open_labelled, open_labels
 
 CACHED_BYTES = 10**9
 """Memory for frames that are read, of all series together."""
@@ -216,7 +216,7 @@ class WindowReader:
             while len(self._open) >= self.open_series:
                 self._close_oldest()
             stack = ExitStack()
-            self._open[run] = stack, stack.enter_context(open_labelled(self.runs[run].path))[0]
+            self._open[run] = stack, stack.enter_context(open_labels(self.runs[run].path))
         return self._open[run][1]
 
     def frame(self, run: int, index: int) -> NDArray[np.uint8]:
@@ -225,7 +225,8 @@ class WindowReader:
         if key in self._frames:
             self._frames.move_to_end(key)
             return self._frames[key]
-        frame = np.asarray(self._array(run)[index])
+        with damage_named(self.runs[run].path):
+            frame = np.asarray(self._array(run)[index])
         self._frames[key] = frame
         self._bytes += frame.nbytes
         while self._bytes > self.cached_bytes and len(self._frames) > 1:

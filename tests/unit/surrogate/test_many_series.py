@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from calandria.base.errors import InputFileError
 from calandria.base.volumes import FRAME_DIGESTS, frame_digest, open_labelled, read_labelled, write_labelled
 from calandria.surrogate import windows
 from calandria.surrogate.settings import SplitSettings
@@ -141,3 +143,17 @@ def test_the_parts_of_many_series_are_found_without_comparing_each_with_all(tmp_
         return len(looked)
 
     assert count(400) < 5 * count(100)
+
+
+def test_a_damaged_frame_is_named_when_it_is_read(tmp_path):
+    (path,) = write_films(tmp_path, films=("film_1",), degrees=(20,), shape=SHAPE)
+    with zipfile.ZipFile(path) as packed:
+        entry = packed.getinfo("labels/c/2/0/0/0")
+        start = entry.header_offset + 30 + len(entry.filename)
+    content = bytearray(Path(path).read_bytes())
+    content[start + entry.compress_size // 2] ^= 0xFF
+    Path(path).write_bytes(content)
+    with WindowReader([describe_run(path)], 3) as reader:
+        assert reader.frame(0, 1).shape == SHAPE
+        with pytest.raises(InputFileError, match="is damaged"):
+            reader.frame(0, 2)
