@@ -29,7 +29,7 @@ rule tabulate_results:
         runtime=60,
     params:
         settings=settings_of("tabulate_results"),
-        folder=STUDY.folder,
+        folder=lambda wildcards, output: Path(output.csv).parents[1],
     shell:
         "python -m workflow_scripts.report.tabulate_results --settings {params.settings} --folder {params.folder:q}"
         " --output-csv {output.csv} --output-parquet {output.parquet} --output-frames {output.frames}"
@@ -45,8 +45,7 @@ if REPORT_RUNS:
                 for film, degree in REPORT_RUNS
             ],
             losses=[
-                f"<results>/surrogate/{name}_losses.csv"
-                for name in SURROGATE.networks
+                f"<results>/surrogate/{name}_losses.csv" for name in SURROGATE.networks
             ],
             series=list(drawn_series().values()),
             runs=[
@@ -115,7 +114,7 @@ rule write_page:
         runtime=10,
     params:
         settings=settings_of("write_page"),
-        folder=STUDY.folder,
+        folder=lambda wildcards, output: Path(output.page).parents[1],
     shell:
         "python -m workflow_scripts.report.write_page --settings {params.settings} --folder {params.folder:q}"
         " --results {input.results} --facts {input.facts} --output {output.page} --output-markdown {output.markdown} 2> {log}"

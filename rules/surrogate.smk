@@ -60,9 +60,7 @@ rule search_surrogate:
     resources:
         mem_mb=48000,
         runtime=2880,
-        gpu=lambda wildcards: gpus(
-            SURROGATE.network(wildcards.network).learning.device
-        ),
+        gpu=lambda wildcards: gpus(SURROGATE.network(wildcards.network).learning.device),
         launch="local",
     params:
         settings=settings_of("search_surrogate"),
@@ -73,7 +71,9 @@ rule search_surrogate:
             resources,
         ),
         control=lambda wildcards, resources: training_control(
-            SURROGATE.network(wildcards.network).learning, SURROGATE.cache_mb, resources
+            SURROGATE.network(wildcards.network).learning,
+            SURROGATE.cache_mb,
+            resources,
         ),
         directory=f"results/{STUDY.settings.name}/scratch/search_surrogate_{{network}}",
     shell:
@@ -101,9 +101,7 @@ rule train_surrogate:
     resources:
         mem_mb=48000,
         runtime=2880,
-        gpu=lambda wildcards: gpus(
-            SURROGATE.network(wildcards.network).learning.device
-        ),
+        gpu=lambda wildcards: gpus(SURROGATE.network(wildcards.network).learning.device),
         processes=1,
         nodes=1,
     params:
@@ -111,7 +109,9 @@ rule train_surrogate:
         trainer=lambda wildcards, threads, resources: trainer(threads, resources),
         processes=lambda wildcards, resources: processes(resources),
         control=lambda wildcards, resources: training_control(
-            SURROGATE.network(wildcards.network).learning, SURROGATE.cache_mb, resources
+            SURROGATE.network(wildcards.network).learning,
+            SURROGATE.cache_mb,
+            resources,
         ),
         best=lambda wildcards, input: f"--best {input.best}" if input.best else "",
         directory=f"results/{STUDY.settings.name}/scratch/train_surrogate_{{network}}",
@@ -155,7 +155,8 @@ rule predict_frames:
             for name in SURROGATE.predictor(wildcards.predictor).needs
         ),
         outputs=lambda wildcards, output: " ".join(
-            f"--output-{mode.replace('_', '-')} {path}" for mode, path in output.items()
+            f"--output-{mode.replace('_', '-')} {path}"
+            for mode, path in output.items()
         ),
     shell:
         "python -m workflow_scripts.surrogate.predict_frames"
@@ -199,7 +200,8 @@ rule evaluate_predictions:
     params:
         settings=settings_of("evaluate_predictions"),
         named=lambda wildcards, input: named(
-            prediction_files(STUDY, wildcards.film, wildcards.degree), input.predictions
+            prediction_files(STUDY, wildcards.film, wildcards.degree),
+            input.predictions,
         ),
     shell:
         "python -m workflow_scripts.surrogate.evaluate_predictions"

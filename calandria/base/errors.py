@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class CalandriaError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can correct.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class ProcessLostError(CalandriaError):
 
 
 class StoppedError(CalandriaError):
-    """A signal asked for the end, and what was reached is saved; the same command goes on from there."""
+    """A signal asked for the end, and what was reached is saved; the same command resumes from there."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 

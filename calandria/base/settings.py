@@ -34,7 +34,7 @@ class Section(BaseModel):
             return cls.model_validate(content, context={"partial": True} if partial else None)
         except ValidationError as error:
             raise SettingsError(
-                f"{where}: {mistakes(error, cls)}", hint="mend these keys; config/config.yaml explains each of them"
+                f"{where}: {mistakes(error, cls)}", hint="correct these settings; config/config.yaml explains each of them"
             ) from error
 
     @classmethod

@@ -18,9 +18,9 @@ def select_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"device {name!r} is unknown; expected cpu or cuda", hint="mend the device in the settings") from error
+        raise DeviceError(f"device {name!r} is unknown; expected cpu or cuda", hint="correct the device in the settings") from error
     if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device {name!r} is not supported; expected cpu or cuda", hint="mend the device in the settings")
+        raise DeviceError(f"device {name!r} is not supported; expected cpu or cuda", hint="correct the device in the settings")
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= count:
         raise DeviceError(
@@ -40,7 +40,7 @@ def working_device(name: str) -> torch.device:
     except Exception as error:  # drivers raise errors of several kinds
         raise DeviceError(
             f"device {name!r} does not compute: {type(error).__name__}: {str(error).partition(chr(10))[0]}",
-            hint="look at it by nvidia-smi; keep jobs off its node until it is mended (sbatch --exclude)",
+            hint="look at it by nvidia-smi; keep jobs off its node until it is repaired (sbatch --exclude)",
         ) from error
     return device
 

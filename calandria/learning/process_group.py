@@ -334,7 +334,7 @@ def joined(promised: int | None = None, timeout_s: float = TIMEOUT_S) -> Iterato
             atexit.register(_end, ProcessLostError.exit_code)
             raise ProcessLostError(
                 f"process {launch.rank} of {launch.size} lost another one ({_first_line(error)})",
-                hint="see what the others said; the same command goes on from the last checkpoint",
+                hint="see the errors of the others; the same command resumes from the last checkpoint",
             ) from error
         raise
     dist.destroy_process_group()

@@ -57,7 +57,7 @@ def run_search(
     importance_path: Path,
     launch: Launch = local_processes,
 ) -> None:
-    """Run a study until its budget is met, or go on with it, and write its summary.
+    """Run a study until its budget is met, or resume it, and write its summary.
 
     The same call continues a study that was interrupted in whatever way; with a larger budget it adds trials; with anything else
     changed that a trial's value depends on, it begins a new study in the same folder. With one worker the trials repeat exactly.
@@ -307,7 +307,7 @@ class _Crew:
             # a bad node alone is no reason while others are at work or about to begin
             is_wrong_for_all = wrong and self._wrong == self._deaths and (not alive or self._rounds + 1 >= MANY_ROUNDS)
             if is_wrong_for_all and not self._held(trials):
-                raise SearchError(f"worker {name} gave up: {words}", hint="mend that and start the same command again")
+                raise SearchError(f"worker {name} gave up: {words}", hint="correct that and start the same command again")
             if self._deaths > self._most_deaths:
                 raise SearchError(
                     f"workers died {self._deaths} times without any progress, the last one ({name}) with status {status}: {words}",

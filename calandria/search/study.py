@@ -84,7 +84,7 @@ class SearchDefinition:
         if self.direction not in ("minimize", "maximize"):
             raise SettingsError(
                 f"direction of study {self.name!r} is {self.direction!r}; expected minimize or maximize",
-                hint="mend the definition",
+                hint="correct the definition",
             )
 
     def identified(self) -> Self:
@@ -227,7 +227,7 @@ def open_database(url: str, read_only: bool = False) -> RDBStorage:
 
 
 class MendedJournal(JournalFileBackend):
-    """Optuna's journal file, mended before every write.
+    """Optuna's journal file, repaired before every write.
 
     A writer killed in the middle of a line, or a full disk, leaves a torn last line; Optuna would append to it and could never read the
     file again. Under the lock the torn line, which nobody has acted on, is cut off.

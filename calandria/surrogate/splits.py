@@ -37,7 +37,7 @@ def split_runs(runs: Sequence[Run], settings: SplitSettings, lag_window: int) ->
     missing = held_out - {(run.film, run.compression_degree_percent) for run in runs}
     if missing:
         raise SettingsError(
-            f"the split holds out runs that do not exist: {sorted(missing)}", hint="mend surrogate.split.held_out"
+            f"the split holds out runs that do not exist: {sorted(missing)}", hint="correct surrogate.split.held_out"
         )
     targets: list[dict[str, list[int]]] = []
     for run in runs:

@@ -99,7 +99,7 @@ class View:
                 raise SettingsError(
                     f"{self.stack.name}: crop {name} {bounds.start or 0}:{extent if bounds.stop is None else bounds.stop} reaches outside; "
                     f"the image has {full} voxels in (z, y, x)",
-                    hint="mend the crop, or the order of the axes if these extents look wrong",
+                    hint="correct the crop, or the order of the axes if these extents look wrong",
                 )
 
     @property
@@ -359,7 +359,7 @@ def _raw(path: Path, shape: Shape, dtype: str) -> Stack:
             f"{path.name} has {n_bytes} bytes; expected {n_voxels * kind.itemsize} for {' x '.join(map(str, shape))} voxels of {kind}",
             hint=f"it holds {int(per_voxel)} bytes per voxel of this shape: state the dtype"
             if per_voxel in (1, 2, 4, 8)
-            else "mend the shape or the dtype, or cut off a header",
+            else "correct the shape or the dtype, or cut off a header",
         )
     return Stack(path.name, shape, kind, _copied(np.memmap(path, kind, "r", shape=shape)))
 

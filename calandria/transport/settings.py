@@ -95,7 +95,7 @@ class TransportSettings(Section):
     tolerance: float = Field(1e-4, ge=1e-6, le=0.1)
     """Largest estimated relative error of D_eff (no unit)."""
     max_iterations: int = Field(500, ge=1, le=100_000)
-    """Iterations after which a solve is an error, since it never ends in a number that misses the tolerance."""
+    """Maximum number of iterations; a solve that has not converged by then fails."""
 
 
 SOLVER = ("bulk_diffusivity_m2_s", "tolerance", "max_iterations")

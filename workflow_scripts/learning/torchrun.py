@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise KeyboardInterrupt from None
         raise StoppedError(
             f"the processes were stopped by {error.sigval.name}",
-            hint="give the same command again; it goes on from the checkpoint",
+            hint="give the same command again; it resumes from the checkpoint",
         ) from None
 
 

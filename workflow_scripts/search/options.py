@@ -42,7 +42,7 @@ ARRAY_OPTIONS = {
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """Add the study's folder, its results, and how its workers are started."""
     parser.add_argument(
-        "--directory", required=True, help="scratch folder of the study; it survives kills, keep it to go on with it"
+        "--directory", required=True, help="scratch folder of the study; it survives kills; keep it to resume the study"
     )
     parser.add_argument("--output-trials", required=True, help="CSV to write: one row per trial, durations in s")
     parser.add_argument("--output-best", required=True, help="JSON to write: the best trial and its parameters")
@@ -76,7 +76,7 @@ def array_settings(options: argparse.Namespace) -> ArraySettings:
         )
     except SettingsError as error:
         raise SettingsError(
-            error.message, hint="mend the options, or the resources of this rule in the profile; --help explains them"
+            error.message, hint="correct the options, or the resources of this rule in the profile; --help explains them"
         ) from error
 
 
