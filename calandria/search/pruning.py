@@ -201,9 +201,9 @@ def _checkpoints_of_trials(scratch: Path) -> Iterator[Unneeded]:
 def _checkpoints_of_trainings(folder: Path) -> Iterator[Unneeded]:
     """Yield scratch folders of trainings whose model is there and younger than all in them."""
     for place in sorted((folder / "scratch").glob("train_*")):
-        model = model_of(folder, place.name)
-        if model is not None and model.is_file() and place.is_dir() and _last_change(place) <= model.stat().st_mtime:
-            yield Unneeded(place, f"checkpoint of the finished training of {model.relative_to(folder)}", size_of(place))
+        model, size = model_of(folder, place.name), size_of(place)
+        if size and model is not None and model.is_file() and _last_change(place) <= model.stat().st_mtime:
+            yield Unneeded(place, f"checkpoint of the finished training of {model.relative_to(folder)}", size)
 
 
 def model_of(folder: Path, scratch: str) -> Path | None:

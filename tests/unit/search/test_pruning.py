@@ -51,6 +51,8 @@ def study(tmp_path, monkeypatch):
         write_text(folder / f"surrogate/{name}.pt", "model")
     os.utime(folder / "scratch/train_surrogate_late/late.pt", (time.time() + 60,) * 2)  # training again
     write_text(folder / "scratch/train_autoencoder_c_w4_s2/c.pt", "resumable")  # no model yet
+    (folder / "scratch/train_surrogate_bare").mkdir()  # its checkpoint went when it ended
+    write_text(folder / "surrogate/bare.pt", "model")
     given, old_import = settings_file(folder, "import_volume", median_filter=5)
     given, used_import = settings_file(folder, "import_volume", median_filter=3)
     volume = Labelled(np.zeros((2, 2, 2), np.uint8), 1.0, (False,) * 3, "made", attributes={"provenance": provenance(given)})
