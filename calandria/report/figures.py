@@ -122,7 +122,7 @@ def r2_per_frame(metrics: Rows, colours: Mapping[str, str], networks: Collection
     runs = by_run(metrics)
     modes = ("one_step", "rollout")
     figure, axes = _run_panels(len(modes), len(runs), 2.7)
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     for i, mode in enumerate(modes):
         for axis, ((film, degree), rows) in zip(axes[i], runs.items()):
             for name, curve in _curves(rows, mode).items():
@@ -139,7 +139,7 @@ def r2_per_frame(metrics: Rows, colours: Mapping[str, str], networks: Collection
             axis.set_ylim(max(lowest, LOWEST_R2), 1.04)
             if j % PER_ROW == 0:
                 axis.set_ylabel("R², void included" if column == "r2_with_void" else "R² of the film")
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, handlelength=3)
+    figure.legend([*handles.values()], [*handles], loc="outside right center", frameon=False, handlelength=3)
     return figure
 
 
@@ -153,7 +153,7 @@ def phase_volumes(
     runs = by_run(metrics)
     phases = ("pore", "cbd", "am")
     figure, axes = _run_panels(len(phases), len(runs), 2.4)
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     for j, ((film, degree), rows) in enumerate(runs.items()):
         curves = _curves(rows, "rollout")
         for i, phase in enumerate(phases):
@@ -172,7 +172,7 @@ def phase_volumes(
             if j % PER_ROW == 0:
                 axes[i][j].set_ylabel(f"{PHASE_LABELS[PHASES[phase]]} / 10³ µm³")
         axes[-1][j].set_xlabel("frame")
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, handlelength=3)
+    figure.legend([*handles.values()], [*handles], loc="outside right center", frameon=False, handlelength=3)
     return figure
 
 
@@ -190,7 +190,7 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str], colours: Mappin
     """
     films = sorted({film for film, _ in by_run(metrics)})
     figure, axes = _panels(len(films) * len(quantities), height=2.9)
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     for i, film in enumerate(films):
         points: dict[str, list[tuple[int, Mapping[str, str]]]] = defaultdict(list)
         for (name, degree), rows in by_run(metrics).items():
@@ -211,7 +211,7 @@ def against_degree(metrics: Rows, quantities: Mapping[str, str], colours: Mappin
                 )
                 handles[name] = line
             axis.set(title=film, xlabel="compression degree / %", ylabel=label, xticks=sorted({d for _, d in by_run(metrics)}))
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, handlelength=3)
+    figure.legend([*handles.values()], [*handles], loc="outside right center", frameon=False, handlelength=3)
     return figure
 
 

@@ -1,8 +1,9 @@
 """Rows of published numbers that ship with Calandria, shown where no number of the study is the same quantity of the same thing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from importlib.resources import files
+from typing import Any
 
 from ..base.quantities import ERROR
 from ..base.records import file_digest, read_table
@@ -30,7 +31,7 @@ def scaled(cell: str, factor: str) -> float:
     return float(Decimal(cell) * Decimal(factor))
 
 
-def _about(name: str) -> Mapping[str, str]:
+def _about(name: str) -> dict[str, Any]:
     return {"file": f"calandria/report/published/{name}.csv", "digest": file_digest(str(FOLDER / f"{name}.csv")), "note": PRINTED}
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from calandria.base.files import replacing
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     columns = {}
     for name, path in named_files(options.series).items():
         with open_labelled(path) as (array, facts):
-            columns[name] = array[-1]
+            columns[name] = np.asarray(array[-1], np.uint8)
             edge_um = facts.voxel_edge_um
     voxels_um3 = {}
     for name, path in named_files(options.runs).items():
@@ -67,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "degrees": against_degree(metrics, quantities, *look),
         "slices": slices(columns, edge_um, f"last frame of {options.run_name}, middle slice"),
     }
-    for name, figure in drawn.items():
+    for name, drawing in drawn.items():
         with replacing(getattr(options, f"output_{name}")) as unfinished:
-            figure.savefig(unfinished, dpi=dpi, metadata={"Software": None})
-        plt.close(figure)
+            drawing.savefig(unfinished, dpi=dpi, metadata={"Software": None})
+        plt.close(drawing)
 
 
 def label_of(pair: Pair) -> str:
