@@ -18,7 +18,9 @@ def select_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"device {name!r} is unknown; expected cpu or cuda", hint="correct the device in the settings") from error
+        raise DeviceError(
+            f"device {name!r} is unknown; expected cpu or cuda", hint="correct the device in the settings"
+        ) from error
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {name!r} is not supported; expected cpu or cuda", hint="correct the device in the settings")
     count = torch.cuda.device_count() if device.type == "cuda" else 1
