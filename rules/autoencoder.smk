@@ -19,7 +19,7 @@ rule list_mini_volumes:
         image("voxels")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubling(2000),
         runtime=10,
     params:
         settings=settings_of("list_mini_volumes"),
@@ -124,7 +124,7 @@ rule encode_mini_volumes:
         image("torch")
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=doubling(8000),
         runtime=240,
         gpu=gpus(AUTOENCODER.learning.device),
     params:
@@ -159,7 +159,7 @@ rule evaluate_autoencoder:
         image("torch")
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=doubling(8000),
         runtime=240,
         gpu=gpus(AUTOENCODER.learning.device),
     params:

@@ -14,7 +14,7 @@ rule insert_particles:
         image("lammps")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubling(2000),
         runtime=30,
     params:
         settings=settings_of("insert_particles"),
@@ -40,7 +40,7 @@ rule dry_film:
         image("lammps")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubling(2000),
         runtime=120,
     params:
         settings=settings_of("dry_film"),
@@ -67,7 +67,7 @@ rule perturb_film:
         image("lammps")
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=doubling(1000),
         runtime=10,
     params:
         settings=settings_of("perturb_film"),
@@ -93,7 +93,7 @@ rule load_film:
         image("lammps")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubling(2000),
         runtime=240,
     params:
         settings=settings_of("load_film"),
@@ -121,7 +121,7 @@ rule release_film:
         image("lammps")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubling(2000),
         runtime=240,
     params:
         settings=settings_of("release_film"),
@@ -149,7 +149,7 @@ rule read_dumps:
         image("lammps")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubling(4000),
         runtime=60,
     params:
         settings=settings_of("read_dumps"),
@@ -177,7 +177,7 @@ rule voxelize_frames:
         image("voxels")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubling(4000),
         runtime=60,
     params:
         settings=settings_of("voxelize_frames"),

@@ -25,7 +25,7 @@ rule tabulate_results:
         image("workflow")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubling(4000),
         runtime=60,
     params:
         settings=settings_of("tabulate_results"),
@@ -72,7 +72,7 @@ if REPORT_RUNS:
             image("workflow")
         threads: 1
         resources:
-            mem_mb=4000,
+            mem_mb=doubling(4000),
             runtime=30,
         params:
             settings=settings_of("draw_surrogate"),
@@ -110,7 +110,7 @@ rule write_page:
         image("workflow")
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=doubling(2000),
         runtime=10,
     params:
         settings=settings_of("write_page"),

@@ -17,7 +17,7 @@ from calandria.base.processes import name_workflow
 from calandria.base.stage import write_contents
 from calandria.cluster.runs import guard_runs
 from calandria.study.stages import STAGES
-from calandria.study.resources import memory_mb
+from calandria.study.resources import doubling, memory_mb
 from calandria.study.study import read_study
 
 # Where images are: a folder of SOFTWARE.sif or a registry's address. It belongs to the machine, so it is no setting of the study.

@@ -29,7 +29,7 @@ rule split_films:
         image("torch")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubling(4000),
         runtime=30,
     params:
         settings=settings_of("split_films"),
@@ -145,7 +145,7 @@ rule predict_frames:
         image("torch")
     threads: 1
     resources:
-        mem_mb=8000,
+        mem_mb=doubling(8000),
         runtime=120,
         gpu=lambda wildcards: gpus(device_of(STUDY, wildcards.predictor)),
     params:
@@ -195,7 +195,7 @@ rule evaluate_predictions:
         image("torch")
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=doubling(4000),
         runtime=60,
     params:
         settings=settings_of("evaluate_predictions"),

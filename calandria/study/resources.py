@@ -8,7 +8,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,3 +96,12 @@ def shape_of(path: str | os.PathLike) -> tuple[int, ...]:
         return ()
     edge = math.ceil(size ** (1 / 3))
     return (edge, edge, edge)
+
+
+def doubling(first_mb: int) -> Callable[..., int]:
+    """Return the function of a rule's ``mem_mb`` where the input's size says little: twice as much at each further attempt.
+
+    >>> doubling(2000)(None, 1), doubling(2000)(None, 3)
+    (2000, 8000)
+    """
+    return lambda wildcards, attempt: first_mb * 2 ** (attempt - 1)
