@@ -8,7 +8,11 @@ DRAWN_RUN = REPORT_RUNS[-1] if REPORT_RUNS else None
 # What is read, and of which sample or film it is, comes with the rule's settings; inputs only say what must be there.
 rule tabulate_results:
     input:
-        [path for source in STUDY.sources for path in source.files.values()],
+        list(
+            dict.fromkeys(
+                path for source in STUDY.sources for path in source.files.values()
+            )
+        ),
     output:
         csv=report("<results>/report/results.csv", category="tables"),
         parquet="<results>/report/results.parquet",

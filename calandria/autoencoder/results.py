@@ -72,7 +72,7 @@ def _ends(interval: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tiny(key: str, value: float | None) -> str:
     return (
-        "; below 1e-300, the smallest that is told apart from 0"
+        "; below 1e-300, where floating point cannot say more"
         if key.startswith("p_") and value is not None and value < SMALLEST_P
         else ""
     )
