@@ -17,7 +17,7 @@ from .base.errors import ContractError, SettingsError
 from .base.optional import needed_by
 from .base.volumes import Labelled, check, volume_fractions
 from .transport.interfaces import count_interfaces
-from .transport.solver import TransportResult
+from .transport.solver import TransportResult, electrode
 from .transport.solver import tortuosity as _solve
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def tortuosity(
     diffusivities: Mapping[int, float],
     *,
     axis: str = "z",
-    sides: str | Mapping[str, str] = "no-flux",
+    sides: str | Mapping[str, str] | None = None,
     tolerance: float = 1e-4,
     max_iterations: int = 500,
     communicator: Any = None,
@@ -42,13 +42,15 @@ def tortuosity(
     Parameters
     ----------
     labels
-        Integer labels (z, y, x) from 0 to 255: an array, anything that slices like one (a zarr array), or a :class:`Labelled` volume.
+        Integer labels (z, y, x) from 0 to 255: an array, anything that slices like one (a zarr array), or a :class:`Labelled` volume, of
+        which the void above the electrode is left out, as the workflow does.
     diffusivities
         Label to diffusivity over that of the bulk; labels that are not named do not conduct.
     axis
         Direction of transport: ``"z"``, ``"y"`` or ``"x"``.
     sides
-        ``"no-flux"`` or ``"periodic"``, for both lateral axes or per axis name.
+        ``"no-flux"`` or ``"periodic"``, for both lateral axes or per axis name. None is what a :class:`Labelled` volume says of
+        itself, and ``"no-flux"`` for an array.
     tolerance
         Largest estimated relative error of the effective diffusivity.
     max_iterations
@@ -79,11 +81,14 @@ def tortuosity(
     >>> round(tortuosity(labels, {0: 1.0, 1: 0.25}).relative_diffusivity, 6)
     0.4
     """
+    if isinstance(labels, Labelled):
+        own = {name: "periodic" if wraps else "no-flux" for name, wraps in zip("zyx", labels.periodic, strict=True)}
+        labels, sides = electrode(labels.labels), own if sides is None else sides
     return _solve(
-        labels.labels if isinstance(labels, Labelled) else labels,
+        labels,
         diffusivities,
         axis=axis,
-        sides=sides,
+        sides="no-flux" if sides is None else sides,
         tolerance=tolerance,
         max_iterations=max_iterations,
         communicator=communicator,

@@ -49,13 +49,21 @@ RUN = guard_runs(workflow, f"results/{STUDY.settings.name}")
 
 def settings_of(rule):
     """Return the function that names the file of what a rule's program reads; the name changes with the content, and so the job runs again."""
-    return lambda wildcards: STUDY.settings_file(rule, dict(wildcards.items()))
+
+    def path(wildcards):
+        name = STUDY.settings_file(rule, dict(wildcards.items()))
+        if not workflow.is_main_process:  # a job that waited: what it reads may have been touched since it was planned
+            write_contents(f"results/{STUDY.settings.name}/settings", STUDY.contents([name]))
+        return name
+
+    return path
 
 
 onstart:
     jobs = list(workflow.dag.needrun_jobs())
     named = [job.params.settings for job in jobs if "settings" in job.params.keys()]
     write_contents(f"results/{STUDY.settings.name}/settings", STUDY.contents(named))
+    STUDY.remember_inputs()
     if CONTAINERS:
         try:
             check_images(

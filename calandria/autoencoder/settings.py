@@ -239,6 +239,7 @@ def mini_volume_plan(content: Mapping[str, Any], where: str) -> MiniVolumePlan:
 def _cut(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
     case = study.settings.autoencoder.cases[wildcards["case"]]
     return {
+        "samples": list(case.samples),
         "slice_window": int(wildcards["window"]),
         "stride": int(wildcards["stride"]),
         "straddle": case.straddle,
@@ -248,7 +249,8 @@ def _cut(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
 
 def _trained(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
     settings = study.settings.autoencoder
-    return {"autoencoder": settings.trained(), "split": settings.cases[wildcards["case"]].split}
+    case = settings.cases[wildcards["case"]]
+    return {"autoencoder": settings.trained(), "split": case.split, "samples": list(case.samples)}
 
 
 def _searched(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
@@ -256,6 +258,7 @@ def _searched(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
     case = settings.cases[wildcards["case"]]
     return {
         "autoencoder": settings.searched(),
+        "samples": list(case.samples),
         "budget": settings.learning.search.budget.model_dump(mode="json", exclude=set(RUN_CONTROL)),
         "split": case.split,
         "straddle": case.straddle,
@@ -263,11 +266,15 @@ def _searched(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _stacked(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
+    return {"samples": list(study.settings.autoencoder.cases[wildcards["case"]].samples)}
+
+
 RULES: dict[str, Rule] = {
     "list_mini_volumes": Rule(version=2, given=_cut),
     "search_autoencoder": Rule(version=2, given=_searched),
     "train_autoencoder": Rule(version=2, given=_trained),
-    "encode_mini_volumes": Rule(("evaluation.n_examples", "learning.device"), version=2),
-    "evaluate_autoencoder": Rule(("evaluation", "learning.device"), version=2),
+    "encode_mini_volumes": Rule(("evaluation.n_examples", "learning.device"), version=2, given=_stacked),
+    "evaluate_autoencoder": Rule(("evaluation", "learning.device"), version=2, given=_stacked),
 }
-"""What the programs of the stage's rules read."""
+"""What the programs of the stage's rules read; ``samples`` is the order in which a case stacks its volumes, which inputs do not tell."""

@@ -16,7 +16,7 @@ from ..learning.training import Lesson, Pace, autocast, learn, seeded_torch, sel
 from ..tomography.mini_volumes import Origin, origin_rows
 from .models import Autoencoder
 from .preprocessing import ResizedSlices
-from .settings import AutoencoderLearning, NetworkSettings
+from .settings import RULES, AutoencoderLearning, NetworkSettings
 
 __all__ = ["MiniVolumeLesson", "Trained", "build", "mean_squared_error", "train"]
 
@@ -72,6 +72,7 @@ def train(
     processes, rules = processes or Processes(device=select_device(learning.device)), learning.training
     work = content_digest(
         {
+            "version": RULES["train_autoencoder"].version,
             "network": network.model_dump(),
             "training": rules.identity(),
             "learning": [learning.seed, learning.precision],

@@ -8,7 +8,7 @@ only when the content does.
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from .records import content_digest, file_digest, read_json, write_json
 
 
 def stamp(path: str | os.PathLike) -> list[int]:
-    """Return size (bytes) and time of modification (ns) of a file; of a folder, the number of its files and the latest time."""
+    """Return size (bytes) and time of modification (ns) of a file; of a folder, the bytes of its files and a digest of their facts."""
     facts = os.stat(path)  # noqa: PTH116 a study has many thousands of files
     if not stat.S_ISDIR(facts.st_mode):
         return [facts.st_size, facts.st_mtime_ns]
-    files = [file.stat() for file in Path(path).rglob("*") if file.is_file()]
-    return [sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=facts.st_mtime_ns)]
+    files = sorted((str(file.relative_to(path)), file.stat()) for file in Path(path).rglob("*") if file.is_file())
+    digest = content_digest([[name, file.st_size, file.st_mtime_ns] for name, file in files])
+    return [sum(file.st_size for _, file in files), int(digest[:12], 16)]
 
 
 def write_inputs(
@@ -61,7 +62,9 @@ def _stamps(files: Iterable[str | os.PathLike]) -> dict[str, list[int]]:
     return found
 
 
-def input_token(files: Iterable[str], record: str | os.PathLike) -> str:
+def input_token(
+    files: Iterable[str], record: str | os.PathLike, seen: Callable[[dict[str, Any]], object] = lambda content: None
+) -> str:
     """Return the token of some files: that of the last job if their content is the same, else a new one.
 
     A file is opened only if its size or time differs from what the last job recorded.
@@ -72,15 +75,24 @@ def input_token(files: Iterable[str], record: str | os.PathLike) -> str:
         Paths; those that are missing are left out, and the program that reads them says so.
     record
         File of :func:`write_inputs`; it may be missing.
+    seen
+        Is given what the record should hold, where it is missing or only times differ from it; the caller may write it, so that
+        files are not read again at the next planning.
     """
     there = _stamps(files)
     known = _recorded(record)
-    if known is None or known["files"].keys() != there.keys():
+    if known is None:
+        seen({"token": _token(there), "files": {name: [*found, None] for name, found in there.items()}})
+        return _token(there)
+    if known["files"].keys() != there.keys():
         return _token(there)
     for name, (size, time_ns, digest) in known["files"].items():
         found = there[name]
         if found != [size, time_ns] and (found[0] != size or digest is None or file_digest(name) != digest):
             return _token(there)
+    fresh = {name: [*there[name], digest] for name, (_, _, digest) in known["files"].items()}
+    if fresh != known["files"]:
+        seen({"token": known["token"], "files": fresh})
     return str(known["token"])
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def available_memory(root: str | os.PathLike = "/") -> int | None:
+def available_memory(root: str | os.PathLike = "/", *, own: bool = True) -> int | None:
     """Return how much memory this process may still take, in bytes; None where nothing tells.
 
     It is the least of what the machine has available, what the control groups of this process (of SLURM, of a container) leave, and
-    the process's own limit of addresses (``ulimit -v``).
+    the process's own limit of addresses (``ulimit -v``), unless ``own`` is false: all processes here share the others.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def available_memory(root: str | os.PathLike = "/") -> int | None:
         Folder in which ``proc`` and ``sys`` lie.
     """
     top = Path(root)
-    found = [*_machine(top), *_groups(top), *_limit(top)]
+    found = [*_machine(top), *_groups(top), *(_limit(top) if own else ())]
     return max(0, min(found)) if found else None
 
 

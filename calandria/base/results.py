@@ -440,8 +440,8 @@ def t_quantile(freedom: int) -> float:
 def mean_and_interval(values: Collection[float]) -> tuple[float, float | None, float | None]:
     """Return the mean of independent numbers and the ends of its 95 % t interval; a single number has no interval.
 
-    >>> [round(end, 4) for end in mean_and_interval([1.0, 2.0, 3.0])]
-    [2.0, -0.4841, 4.4841]
+    >>> [round(end, 3) for end in mean_and_interval([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484]
     """
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
@@ -487,7 +487,7 @@ class Reference:
     Parameters
     ----------
     line
-        Line of the sheet.
+        Line of the sheet; in the settings of tabulate_results the row, counted without comments.
     quantity, value, unit, source
         The number, and where it comes from.
     keys
@@ -602,7 +602,7 @@ class References:
             return row
         if len(matching) > 1:
             raise SettingsError(
-                f"lines {' and '.join(str(reference.line) for reference in matching)} of the sheet of references both match "
+                f"rows {' and '.join(str(reference.line) for reference in matching)} of the sheet of references both match "
                 f"{row.quantity} of {describe(row)}",
                 hint="add key columns, e.g. sample, case or axis, until each number has one reference",
             )

@@ -182,11 +182,22 @@ def with_values(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
     return found
 
 
+def with_text_keys(content: Any) -> Any:
+    """Return nested mappings with their keys as JSON has them, so that they sort alike before and after they are written.
+
+    >>> with_text_keys({2: {10: "am"}})
+    {'2': {'10': 'am'}}
+    """
+    if isinstance(content, Mapping):
+        return {str(key): with_text_keys(value) for key, value in content.items()}
+    return [with_text_keys(value) for value in content] if isinstance(content, list | tuple) else content
+
+
 def rule_content(stage: Stage, rule: str, section: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the program of a rule is given: stage, rule, version, the declared settings, and what belongs to the job."""
     declared = stage.rules[rule]
     settings = with_values(subset(section, declared.keys), given.get("settings", {}))
-    return {**given, "stage": stage.name, "rule": rule, "version": declared.version, "settings": settings}
+    return with_text_keys({**given, "stage": stage.name, "rule": rule, "version": declared.version, "settings": settings})
 
 
 def file_name(content: Mapping[str, Any]) -> str:
@@ -241,8 +252,8 @@ def read_given(path: str | os.PathLike | None, model: type[Settings], rules: Map
 
 
 def write_contents(folder: str | os.PathLike, contents: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write settings files by name into a folder; one that is there already holds the same content, as its name says."""
+    """Write settings files by name into a folder; one that was changed since is written again."""
     for name, content in contents.items():
-        path = Path(folder) / name
-        if not path.exists():
-            write_text(path, canonical_json(content))
+        path, text = Path(folder) / name, canonical_json(content)
+        if not path.is_file() or path.read_bytes() != text.encode():
+            write_text(path, text)

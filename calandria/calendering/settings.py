@@ -373,7 +373,9 @@ def _frames(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
 
 def _row_of_run(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
     film, degree = wildcards["film"], int(wildcards["degree"])
+    row = study.runs.get((film, degree))
     return {
+        "files": {"dumps": row.dumps, "press": row.press} if row else None,
         "settings": {f"dumps.{name}": value for name, value in study.run_overrides(film, degree).items()},
         "replicate_of": study.original(film),
         "inputs": study.inputs_of_run(film, degree),

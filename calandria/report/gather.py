@@ -116,9 +116,7 @@ def gather(
 
 
 def _unmatched(reference: Reference) -> Fact:
-    return Fact(
-        stage="report", fact="reference without a number", item=f"line {reference.line}", text=named(reference), rule=RULE
-    )
+    return Fact(stage="report", fact="reference without a number", item=f"row {reference.line}", text=named(reference), rule=RULE)
 
 
 def named(reference: Reference) -> str:

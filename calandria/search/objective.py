@@ -81,9 +81,3 @@ def load_objective(module: str) -> Objective:
             f"objective {module!r} lacks {' and '.join(missing)}", hint="calandria/search/objective.py shows what it needs"
         )
     return loaded
-
-
-def objective_version(module: str) -> int | None:
-    """Return VERSION of the stage that an objective module belongs to, None outside a stage."""
-    package = module.rpartition(".")[0]
-    return getattr(importlib.import_module(package), "VERSION", None) if package else None

@@ -66,7 +66,7 @@ class Sizes:
 
 def study_folder(name: str | os.PathLike) -> Path:
     """Return the folder of results of a study that is named by it or by the study's name; raises InputFileError where none is."""
-    for folder in (Path(name), Path("results") / name):
+    for folder in (Path("results") / name, Path(name).resolve()):
         if is_study(folder):
             return folder
     raise InputFileError(
@@ -76,8 +76,9 @@ def study_folder(name: str | os.PathLike) -> Path:
 
 
 def is_study(folder: Path) -> bool:
-    """Say whether a folder holds a study's results: Snakemake has run there."""
-    return any((folder / name).exists() for name in (".lock", "settings", "scratch", "benchmarks", "report"))
+    """Say whether a folder holds a study's results: it lies in a folder ``results``, and Snakemake has run there."""
+    marks = (".lock", "settings", "scratch", "benchmarks", "report")
+    return folder.resolve().parent.name == "results" and any((folder / name).exists() for name in marks)
 
 
 def sizes(folder: Path) -> Sizes:
@@ -152,11 +153,13 @@ def locked(folder: Path) -> Iterator[None]:
         busy = False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            busy = True  # where the file system knows no locks, its content tells
+        except BlockingIOError:
+            busy = True
+        except OSError:  # the file system knows no locks; the file's content tells
+            pass
         lock.seek(0)
         holder = lock.readline().strip()
-        if holder or (busy and os.fstat(lock.fileno()).st_size):
+        if holder:
             raise InputFileError(
                 f"study {str(folder)!r} is being worked on by {holder or 'another process'}, or that run was killed and its jobs may "
                 "still be at work",

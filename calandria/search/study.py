@@ -20,7 +20,6 @@ from ..base.errors import CalandriaError, InputFileError, SettingsError
 from ..base.records import content_digest, file_digest, read_json, write_json
 from ..learning.settings import RUN_CONTROL, SearchSettings
 from .locks import OwnedLock
-from .objective import objective_version
 from .sampling import make_pruner
 
 JOURNAL_STALE_SECONDS = 300.0
@@ -66,6 +65,8 @@ class SearchDefinition:
         Digests of the files of ``data`` and the study's name; :meth:`identified` fills them in.
     control
         Settings of the run that change no value and are no part of the study's name: cache sizes, epochs between checkpoints; JSON.
+    version
+        Version of the rule that searches; another one makes another study.
     """
 
     name: str
@@ -79,6 +80,7 @@ class SearchDefinition:
     study_name: str = ""
     value_name: str = "value"
     control: dict[str, Any] = field(default_factory=dict)
+    version: int = 0
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
@@ -96,7 +98,7 @@ class SearchDefinition:
         paths = {name: [str(Path(path).resolve()) for path in files] for name, files in self.data.items()}
         digests = {name: [file_digest(path) for path in files] for name, files in paths.items()}
         search = {key: value for key, value in self.search.model_dump().items() if key not in {"n_trials", *RUN_CONTROL}}
-        matter = [self.objective, objective_version(self.objective), self.settings, digests, search, self.direction]
+        matter = [self.objective, self.version, self.settings, digests, search, self.direction]
         study_name = f"{self.name}-{content_digest(matter)[:12]}"
         return replace(self, data=paths, data_sha256=digests, study_name=study_name)
 

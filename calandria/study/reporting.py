@@ -1,7 +1,7 @@
 """The stage ``report``: tables of all numbers, figures, and the page that a study ends in."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -61,7 +61,8 @@ def contradictions(study: "Study") -> list[str]:
 
 
 def _tables(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
-    references = [asdict(reference) for reference in study.settings.report.references()]
+    # numbered as lines of data: a comment in the sheet makes no table anew
+    references = [asdict(replace(one, line=row)) for row, one in enumerate(study.settings.report.references(), 1)]
     return {"references": references, "sources": [asdict(source) for source in study.sources]}
 
 

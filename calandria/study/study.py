@@ -9,7 +9,7 @@ from pydantic import Field, create_model, field_validator
 
 from ..base.errors import SettingsError
 from ..base.inputs import input_token
-from ..base.records import canonical_json
+from ..base.records import canonical_json, write_json
 from ..base.settings import Section
 from ..base.stage import Figure, Source, file_name, rule_content
 from ..calendering.dumps import possible_dumps
@@ -63,6 +63,7 @@ class Study:
     sheets: Mapping[str, Sequence[Any]]
     _names: dict[Any, str] = field(default_factory=dict, repr=False)
     _contents: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    _seen: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def folder(self) -> str:
@@ -181,11 +182,19 @@ class Study:
         if row is None:
             return None
         files = [*possible_dumps([row.dumps]), *filter(None, [row.press])]  # read_dumps says what is wrong with them
-        return input_token(files, self.inputs_record("read_dumps", f"{film}_cd{degree}"))
+        return self._token(files, self.inputs_record("read_dumps", f"{film}_cd{degree}"))
 
     def inputs_of_sample(self, sample: str) -> str:
         """Return the token of a sample's image, which changes with its content."""
-        return input_token([self.samples[sample].path], self.inputs_record("import_volume", sample))
+        return self._token([self.samples[sample].path], self.inputs_record("import_volume", sample))
+
+    def _token(self, files: Sequence[str], record: str) -> str:
+        return input_token(files, record, lambda content: self._seen.__setitem__(record, content))
+
+    def remember_inputs(self) -> None:
+        """Write what was seen of the user's files while planning, so that they are not read again because of their times alone."""
+        for record, content in self._seen.items():
+            write_json(record, content)
 
     def settings_file(self, rule: str, wildcards: Mapping[str, str]) -> str:
         """Return the file that holds what a rule's program reads for one job; its name changes with the content."""

@@ -97,7 +97,7 @@ def _draw_validation(runs: Sequence[Run], targets: list[dict], settings: SplitSe
     length = max(1, min(lag_window, total // 2))
     blocks = [
         (film, block)
-        for film, numbers in frames.items()
+        for film, numbers in sorted(frames.items())
         for block in np.array_split(sorted(numbers), max(1, len(numbers) // length))
         if block.size
     ]

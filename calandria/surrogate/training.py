@@ -16,10 +16,9 @@ from ..base.seeds import derived_seed, generator
 from ..learning.process_group import Processes
 from ..learning.training import LOSS_COLUMNS as LOSS_COLUMNS
 from ..learning.training import Lesson, Pace, autocast, learn, load_checkpoint, seeded_torch, select_device
-from . import VERSION
 from .models import Batch, FrameModel, stack_windows
 from .networks import NetworkSettings, grid_remedy, network_of
-from .settings import network_settings
+from .settings import RULES, network_settings
 from .windows import PressColumns, Run, Window, WindowPlace, WindowReader, press_columns
 
 KIND = "calandria-surrogate-2"
@@ -177,7 +176,9 @@ def _identity(network: NetworkSettings, lag_window: int, windows: Sequence[Seque
     """Return the digest of all that a training's result depends on, but for the device."""
     content = network.trained()
     content["learning"] = {**content["learning"], "device": None, "training": network.learning.training.identity()}
-    return content_digest({"version": VERSION, "network": content, "lag_window": lag_window, "windows": windows})
+    return content_digest(
+        {"version": RULES["train_surrogate"].version, "network": content, "lag_window": lag_window, "windows": windows}
+    )
 
 
 class WindowLesson(Lesson):

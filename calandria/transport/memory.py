@@ -43,12 +43,15 @@ def check_memory(blocks: Blocks, connected: float) -> None:
     if voxels <= UNCHECKED_VOXELS:
         return
     here = _voxels_here(blocks)
-    least = here * (LEAST_BYTES + LEAST_BYTES_CONNECTED * connected)
+    each = LEAST_BYTES + LEAST_BYTES_CONNECTED * connected
+    least = here * each
 
     def check() -> None:
-        available = available_memory()
-        if available is None or available >= least:
+        available, alone = available_memory(own=False), available_memory()
+        suffices = available is None or available >= least
+        if suffices and (alone is None or alone >= math.prod(blocks.shape) * each):
             return
+        available = alone or 0 if suffices else available or 0
         machines = -(-int(USUAL_BYTES * voxels) // max(available, 1))
         raise DeviceError(
             f"the solver needs at least {_gb(least)} on this machine for {here:,} of the volume's {voxels:,} voxels; "

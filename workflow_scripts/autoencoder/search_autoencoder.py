@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=settings.learning.device,
         value_name="mean squared error of the validation mini-volumes",
         control=control_of(options),
+        version=given.version,
     )
     run_as_asked(options, definition)
 

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     attributes["provenance"] = provenance(given, inputs=inputs)
     write_run(options.output, replace(particles, time_us=times), surface, times, attributes)
     if options.output_inputs:
-        unread = set(possible_dumps(options.dumps)) - {str(path) for path in files}
+        unread = set(possible_dumps(options.dumps)) - {str(path) for path in (*files, options.press)}
         inputs |= {f"unread_{number}": path for number, path in enumerate(sorted(unread))}
         write_inputs(options.output_inputs, given.get("inputs"), inputs, attributes["provenance"]["inputs_sha256"])
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         references=[Reference(**reference) for reference in given.get("references", [])],
     )
     for reference in unmatched:
-        sys.stderr.write(f"warning: line {reference.line} of the sheet of references matches no number: {named(reference)}\n")
+        sys.stderr.write(f"warning: row {reference.line} of the sheet of references matches no number: {named(reference)}\n")
         sys.stderr.write(
             "hint: compare its key columns with those of results.csv; frames are named by moment: first, thinnest, last\n"
         )

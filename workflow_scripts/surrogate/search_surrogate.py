@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=network.learning.device,
         value_name=f"validation loss: {network_of(network.kind).loss}",
         control=control_of(options),
+        version=given.version,
     )
     run_as_asked(options, definition)
 

@@ -73,6 +73,17 @@ def test_tortuosity_takes_arrays_and_labelled_volumes_and_all_options():
         assert (found.axis, dict(found.sides)) == ("x", {"z": "periodic", "y": "periodic"})
 
 
+def test_the_tortuosity_of_a_labelled_volume_is_that_of_its_electrode_between_its_own_sides():
+    labels = np.random.default_rng(8).choice(np.array([0, 0, 2], np.uint8), size=(9, 6, 7))
+    above = np.concatenate([labels, np.full((2, 6, 7), 4, np.uint8)])
+    film = calandria.Labelled(above, 0.4, (False, True, False), "a test")
+    found = calandria.tortuosity(film, {0: 1.0})
+    sides = {"y": "periodic", "x": "no-flux"}
+    assert found.tortuosity_factor == calandria.tortuosity(labels, {0: 1.0}, sides=sides).tortuosity_factor is not None
+    walls = calandria.tortuosity(film, {0: 1.0}, sides="no-flux").relative_diffusivity
+    assert walls == calandria.tortuosity(labels, {0: 1.0}).relative_diffusivity != found.relative_diffusivity
+
+
 def test_phase_fractions_leave_void_out():
     labels = np.zeros((3, 2, 2), np.int64)
     labels[0] = [[2, 2], [2, 1]]

@@ -209,7 +209,7 @@ def test_a_row_that_has_its_true_value_keeps_it(tmp_path):
 
 def test_two_references_of_one_number_are_an_error(tmp_path):
     path = sheet(tmp_path, "quantity\tvalue\tunit\tsource\tsample", "thickness\t1\tum\tA\tone", "thickness\t2\tum\tB\t")
-    with pytest.raises(SettingsError, match=r"lines 2 and 3 .* both match thickness of sample one"):
+    with pytest.raises(SettingsError, match=r"rows 2 and 3 .* both match thickness of sample one"):
         References(read_references(path)).beside(THICK)
 
 

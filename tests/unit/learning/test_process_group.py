@@ -232,7 +232,7 @@ def test_an_error_of_all_is_told_once(tmp_path):
         assert [(code, told) for code, _, told in ends(both)] == [(2, "error: same\nhint: mend it\n"), (2, "")]
 
 
-LOST = r"error: process 0 of 2 lost another one \(.*\)\nhint: see what the others said; .* last checkpoint\n"
+LOST = r"error: process 0 of 2 lost another one \(.*\)\nhint: see the errors of the others; .* last checkpoint\n"
 
 
 def test_an_error_of_one_is_told_by_it_and_ends_the_other(tmp_path):

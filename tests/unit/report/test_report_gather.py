@@ -105,7 +105,7 @@ def test_programs_end_to_end(tmp_path, capsys):
     report = tabulate(tmp_path, sources=small_study(tmp_path), references=references)
     told = capsys.readouterr().err
     assert (
-        "warning: line 3 of the sheet of references matches no number: thickness (sample two): 1 um" in told and "hint: " in told
+        "warning: row 3 of the sheet of references matches no number: thickness (sample two): 1 um" in told and "hint: " in told
     )
     rows = list(read_results(report / "results.csv"))
     assert {row.stage for row in rows} == set(SECTIONS)

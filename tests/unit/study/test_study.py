@@ -94,7 +94,7 @@ def test_mistakes_of_the_sheet_of_references_are_among_those_of_the_settings(stu
     found = study(report={"references_sheet": "references.tsv"})
     (reference,) = found.contents([found.settings_file("tabulate_results", {})]).popitem()[1]["references"]
     assert reference == {
-        "line": 2,
+        "line": 1,
         "quantity": "porosity_free",
         "value": 0.5,
         "unit": "",
@@ -232,6 +232,68 @@ def test_the_token_of_a_sample_is_that_of_its_image(study, tmp_path):
     found = [study(samples=SAMPLES.replace("one.tif", "slices")).inputs_of_sample("one") for _ in range(2)]
     (tmp_path / "slices/s2.tif").write_text("other content")
     assert found[0] == found[1] != study(samples=SAMPLES.replace("one.tif", "slices")).inputs_of_sample("one")
+
+
+def test_a_slice_that_is_replaced_by_an_older_one_of_its_size_is_noticed(study, tmp_path):
+    (tmp_path / "slices").mkdir()
+    for name in ("s1.tif", "s2.tif"):
+        (tmp_path / "slices" / name).write_text(name)
+    before = study(samples=SAMPLES.replace("one.tif", "slices")).inputs_of_sample("one")
+    (tmp_path / "slices/s1.tif").write_text("S1.TIF")
+    os.utime(tmp_path / "slices/s1.tif", ns=(1, 10**18))
+    assert study(samples=SAMPLES.replace("one.tif", "slices")).inputs_of_sample("one") != before
+
+
+def test_what_planning_saw_is_remembered_so_that_a_touched_file_is_read_once(study, tmp_path, monkeypatch):
+    (tmp_path / "one.tif").write_text("image")
+    record = tmp_path / "results/test/inputs/import_volume/one.json"
+    first = study().inputs_of_sample("one")
+    write_inputs(record, first, {"source": "one.tif"}, {"source": file_digest(tmp_path / "one.tif")})
+    os.utime(tmp_path / "one.tif", ns=(1, 10**18))
+    found = study()
+    assert found.inputs_of_sample("one") == first
+    found.remember_inputs()
+    monkeypatch.setattr("calandria.base.inputs.file_digest", lambda path: pytest.fail("read again"))
+    assert study().inputs_of_sample("one") == first
+
+
+def test_the_files_of_a_run_are_part_of_what_read_dumps_is_given(study):
+    job = {"film": "mine", "degree": "20"}
+    lines = [RUNS, RUNS.replace("20\tdumps\t", "20\tdumps\tpress.csv"), RUNS.replace("20\tdumps", "20\tother")]
+    names = {study(films=None, runs=text, surrogate=None).settings_file("read_dumps", job) for text in lines}
+    assert len(names) == 3
+
+
+def test_types_of_particles_with_names_of_unlike_length_are_read_back(study, tmp_path):
+    runs = "film\tcompression_degree_percent\tdumps\tphase_of_type\nmine\t20\tdumps\t2:am,10:cbd\n"
+    found = study(films=None, runs=runs, surrogate=None)
+    path = found.settings_file("read_dumps", {"film": "mine", "degree": "20"})
+    write_contents(tmp_path, found.contents([path]))
+    stage = RULES["read_dumps"]
+    given = read_given(tmp_path / path.rpartition("/")[2], stage.settings, stage.rules, "read_dumps")
+    assert given.settings.dumps.phase_of_type == {2: "am", 10: "cbd"}
+
+
+def test_the_order_in_which_a_case_stacks_its_samples_counts(study):
+    sheet = SAMPLES + "two\ttwo.tif\t0.4\t0=pore 1=am 2=cbd\n"
+    job = {"case": "c", "window": "16", "stride": "2"}
+    rules = ("list_mini_volumes", "train_autoencoder", "encode_mini_volumes", "evaluate_autoencoder")
+    one, other = (
+        {rule: study(samples=sheet, autoencoder=cases(c=order)).settings_file(rule, job) for rule in rules}
+        for order in (["one", "two"], ["two", "one"])
+    )
+    assert all(one[rule] != other[rule] for rule in rules)
+
+
+def test_a_settings_file_that_was_edited_is_written_again(study, tmp_path):
+    found = study()
+    path = found.settings_file("load_film", JOB)
+    write_contents(tmp_path, found.contents([path]))
+    file = tmp_path / path.rpartition("/")[2]
+    before = file.read_text()
+    file.write_text("{}")
+    write_contents(tmp_path, found.contents([path]))
+    assert file.read_text() == before
 
 
 def test_a_study_without_films_or_without_samples_is_one(study):

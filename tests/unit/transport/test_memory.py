@@ -24,7 +24,7 @@ def blocks(edge):
 @pytest.mark.parametrize(("gigabytes", "enough"), [(1, False), (3, False), (6, True), (1000, True), (None, True)])
 def test_too_little_memory_is_told_with_what_suffices(monkeypatch, gigabytes, enough):
     available = None if gigabytes is None else gigabytes << 30
-    monkeypatch.setattr(memory, "available_memory", lambda: available)
+    monkeypatch.setattr(memory, "available_memory", lambda own=True: available)
     if enough:
         check_memory(blocks(600), 0.5)
         return
@@ -38,7 +38,7 @@ def test_too_little_memory_is_told_with_what_suffices(monkeypatch, gigabytes, en
 
 
 def test_it_is_told_before_anything_is_solved_and_small_volumes_are_not_looked_at(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "available_memory", lambda own=True: 1000)
     assert tortuosity(OPEN, {0: 1.0}).tortuosity_factor == pytest.approx(1)
     monkeypatch.setattr(memory, "UNCHECKED_VOXELS", 10)
     monkeypatch.setattr(solver, "Solution", lambda *_, **__: pytest.fail("the work has begun"))
@@ -89,7 +89,7 @@ def test_ranks_of_which_one_lacks_memory_end_together_in_two_lines(tmp_path):
         "def main(arguments):\n"
         "    communicator = world(2)\n"
         "    memory.UNCHECKED_VOXELS = 10\n"
-        "    memory.available_memory = lambda: 100 if communicator.rank else 1 << 40\n"
+        "    memory.available_memory = lambda own=True: 100 if communicator.rank else 1 << 40\n"
         "    tortuosity(numpy.zeros((12, 10, 8), 'uint8'), {0: 1.0}, communicator=communicator)\n"
         "sys.exit(run(main))\n"
     )
