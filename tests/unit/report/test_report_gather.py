@@ -116,13 +116,13 @@ def test_programs_end_to_end(tmp_path, capsys):
     assert (porosity.value, porosity.reference, porosity.reference_source) == (0.5, 0.368, "A 2020")
     (total,) = [row for row in rows if (row.sample, row.quantity) == ("one", "porosity_total")]
     assert total.value == pytest.approx(0.6), "with the nanoporosity of the settings"
-    assert ("reference without a number", "line 3") in {(fact.fact, fact.item) for fact in read_facts(report / "facts.csv")}
+    assert ("reference without a number", "row 3") in {(fact.fact, fact.item) for fact in read_facts(report / "facts.csv")}
 
     (tmp_path / "figure.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     figure = {"path": "<results>/figure.png", "section": "autoencoder", "caption": "How it <went>."}
     text = show(tmp_path, figures=[figure])
     assert all(f'<section id="{section}">' in text for section in SECTIONS) and "0.5 [0.368]" in text
-    assert "Reference of line 3 matches no number" in text and "How it &lt;went&gt;." in text and "A &lt;study&gt;" in text
+    assert "Reference of row 3 matches no number" in text and "How it &lt;went&gt;." in text and "A &lt;study&gt;" in text
     assert (report / "results.md").read_text().startswith("# A <study>")
 
 
