@@ -108,8 +108,8 @@ class ArraySearch:
         told = [json.loads(line) for line in self.study.journal_path.read_text().splitlines()]
         ends = Counter(entry["trial_id"] for entry in told if entry["op_code"] == 6)
         assert ends == dict.fromkeys(range(n_trials), 1), "a trial was told twice or never"
-        for number in range(n_trials):
-            json.loads(self.study.checkpoint_path(definition.study_name, number).read_text())
+        left = [number for number in range(n_trials) if self.study.checkpoint_path(definition.study_name, number).exists()]
+        assert left == [], "checkpoints of finished trials are deleted"
         assert [row["state"] for row in read_table(f"{self.folder}.csv")] == ["complete"] * n_trials
         assert read_json(f"{self.folder}.json")["n_complete"] == n_trials
         assert Path(f"{self.folder}.png").read_bytes().startswith(b"\x89PNG")
