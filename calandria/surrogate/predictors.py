@@ -82,7 +82,8 @@ class Predictor:
     kind
         Kind of the network, empty for a baseline.
     sort
-        ``baseline``, ``network``, or ``ceiling``: what no predictor can beat.
+        ``baseline``; ``informed``, a baseline that is given what it should predict; ``network``; or ``ceiling``: what no predictor
+        can beat.
     """
 
     name: str
@@ -109,6 +110,7 @@ BASELINES: Mapping[str, Predictor] = {
             "stretches the last known frame along z to the true thickness of the predicted frame, which a network never sees",
             f"{_HERE}:by_affine_voxels",
             "#56B4E9",
+            sort="informed",
         ),
         Predictor(
             "affine_press",
@@ -123,6 +125,7 @@ BASELINES: Mapping[str, Predictor] = {
             f"{_HERE}:by_affine_spheres",
             "#009E73",
             needs=("particles",),
+            sort="informed",
         ),
         Predictor(
             "replicate",

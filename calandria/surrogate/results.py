@@ -207,12 +207,12 @@ class _Ranking:
         film = best.get("r2_film", {})
         if "network" not in film:
             return
-        beaten = [quantity for quantity, groups in best.items() if _simple_wins(quantity, groups)]
-        judged = [quantity for quantity, groups in best.items() if {"network", "baseline"} <= groups.keys()]
+        judged = [quantity for quantity, groups in best.items() if "network" in groups and groups.keys() & SIMPLE.keys()]
         warnings = [
-            f"no network beats {best[quantity]['baseline'][0]} in {QUANTITIES[quantity].symbol}"
+            f"no network beats {best[quantity][sort][0]}{remark} in {QUANTITIES[quantity].symbol}"
             for quantity in JUDGED
-            if quantity in beaten
+            for sort, remark in SIMPLE.items()
+            if quantity in best and _simple_wins(quantity, best[quantity], sort)
         ]
         name, value = film["network"]
         if value <= 0:
@@ -225,15 +225,21 @@ class _Ranking:
         yield Finding(title, shown(value), text, "; ".join(warnings), praise)
 
 
-BESIDE = {"baseline": "best simple method", "ceiling": "a second simulation of the film"}
+SIMPLE = {"baseline": "", "informed": ", which is given the true thickness,"}
+"""Sorts of predictors that learn nothing, and what is said of them."""
+BESIDE = {
+    "baseline": "best simple method",
+    "informed": "best simple method that is given the true thickness",
+    "ceiling": "a second simulation of the film",
+}
 """Sorts of predictors that stand beside the best network."""
 
 
-def _simple_wins(quantity: str, groups: Mapping[str, tuple[str, float]]) -> bool:
-    """Say whether the best predictor that learns nothing is at least as good as the best network."""
-    if not {"network", "baseline"} <= groups.keys():
+def _simple_wins(quantity: str, groups: Mapping[str, tuple[str, float]], sort: str) -> bool:
+    """Say whether the best predictor of a sort that learns nothing is at least as good as the best network."""
+    if not {"network", sort} <= groups.keys():
         return False
-    network, simple = groups["network"][1], groups["baseline"][1]
+    network, simple = groups["network"][1], groups[sort][1]
     return simple >= network if JUDGED[quantity] else simple <= network
 
 

@@ -89,10 +89,8 @@ def artefacts(study: "Study") -> list[str]:
 
 
 def sort_of(study: "Study", predictor: str) -> str:
-    """Return whether a predictor is a network, a baseline or, as a second simulation, the ceiling of what can be predicted."""
-    if predictor in study.settings.surrogate.networks:
-        return "network"
-    return "ceiling" if "replicate_frames" in study.settings.surrogate.predictor(predictor).needs else "baseline"
+    """Return whether a predictor is a network, a baseline, one that is given the truth, or the ceiling of what can be predicted."""
+    return "network" if predictor in study.settings.surrogate.networks else study.settings.surrogate.predictor(predictor).sort
 
 
 def sources(study: "Study") -> list[Source]:

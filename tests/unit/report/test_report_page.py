@@ -149,6 +149,14 @@ def test_a_network_that_wins_is_praised_by_runs_that_do_not_leak():
     assert finding.warning == "these runs leak"
 
 
+def test_a_simple_method_that_is_given_the_truth_is_named_as_such():
+    sorts = [*SORTS, Fact(stage="surrogate", predictor="told", fact="sort of predictor", text="informed")]
+    rows = [score("copy", 0.2), score("told", 0.9), score("net", 0.7)]
+    (finding,) = shown_page(rows, SURROGATE, sorts)[0]["findings"]
+    assert finding.warning == "no network beats told, which is given the true thickness, in R² film" and finding.praise == ""
+    assert "best simple method (copy): 0.2" in finding.text and "given the true thickness (told): 0.9" in finding.text
+
+
 def test_a_network_is_praised_only_if_it_wins_by_every_measure():
     rows = [score("affine", 0.5), score("net", 0.7)]
     error = "porosity_free_relative_error"

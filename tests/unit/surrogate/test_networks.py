@@ -136,7 +136,7 @@ def test_predictors_are_baselines_and_the_networks_of_the_study():
         assert predictor.name == name and predictor.sentence and set(predictor.needs) <= set(INPUTS)
         assert predictor.modes and set(predictor.modes) <= set(MODES)
     assert (one.predictor("deep").kind, one.predictor("deep").needs) == ("press_unet", ("model",))
-    assert [BASELINES[name].sort for name in ("copy", "replicate")] == ["baseline", "ceiling"]
+    assert [BASELINES[name].sort for name in ("copy", "affine_spheres", "replicate")] == ["baseline", "informed", "ceiling"]
     for content, found in (
         ({"predictors": ["copy", "press_unt"]}, "'press_unt' is no baseline and no network of this study"),
         ({"predictors": ["copy", "copy"]}, "names something twice"),
