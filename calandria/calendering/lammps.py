@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..base.errors import CalandriaError, DeviceError
@@ -94,6 +94,18 @@ def steps_per_row(steps_per_frame: int) -> int:
     (20, 60, 1)
     """
     return next(step for step in range(max(steps_per_frame // ROWS_PER_FRAME, 1), 0, -1) if steps_per_frame % step == 0)
+
+
+def next_turn_formula(steps: Sequence[int]) -> str:
+    """Return the LAMMPS formula of the next step at which a restart is due.
+
+    >>> next_turn_formula([5, 8])
+    'ternary(step<5,5,ternary(step<8,8,1000000008))'
+    """
+    formula = str(steps[-1] + 10**9)
+    for step in reversed(steps):
+        formula = f"ternary(step<{step},{step},{formula})"
+    return formula
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from ..base.errors import InputFileError
 
 HEAD = re.compile(rb"^(?:ITEM: UNITS\n[^\n]*\n)?(?:ITEM: TIME\n[^\n]*\n)?ITEM: TIMESTEP\n(\d+)\n", re.MULTILINE)
 TABLE_OF_TURNS = "turns.json"
+FILM = "film.data"
+"""The dried film beside the restarts: a run to a degree below all of them is loaded from it."""
 
 
 def packed(content: bytes) -> bytes:

@@ -7,15 +7,15 @@ from calandria.base.files import existing_file, replacing, write_text
 from calandria.base.records import canonical_json
 from calandria.base.stage import read_given
 from calandria.calendering.films import read_data
-from calandria.calendering.lammps import press_speed, pressing, simulation
+from calandria.calendering.lammps import next_turn_formula, press_speed, pressing, simulation
 from calandria.calendering.settings import RULES, CalenderingSettings
-from calandria.calendering.trajectories import TABLE_OF_TURNS, packed, tar_of
+from calandria.calendering.trajectories import FILM, TABLE_OF_TURNS, packed, tar_of
 from calandria.cli.program import program, run
 
 DESCRIPTION = """Press a dried film at constant speed to the last of restart_degrees_percent (LAMMPS, one core).
 
-Writes the frames (units micro: um, us), the press table (um, us, kPa), and a tar file with a restart at the start and at
-each of these degrees."""
+Writes the frames (units micro: um, us), the press table (um, us, kPa), and a tar file with a restart at each of these
+degrees and the dried film."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,28 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "loading_damping": settings.motion.loading_damping,
         "next_turn_formula": next_turn_formula(steps),
     }
-    facts = {"restart_steps": [0, *steps], "press_start_um": start, "speed_um_us": speed, "thickness_um": thickness}
+    facts = {"restart_steps": steps, "press_start_um": start, "speed_um_us": speed, "thickness_um": thickness}
+    facts |= {"settling_steps": settings.motion.settling_steps}
     with simulation("load_film.lmp", variables, {"film.data": text}, "loading", last) as folder:
         frames = packed((folder / "frames.lammpstrj").read_bytes())
         members = {file.name: file.read_bytes() for file in folder.glob("turn.*.*")}
         table = (folder / "press.csv").read_text()
-    restarts = tar_of(members | {TABLE_OF_TURNS: canonical_json(facts).encode()})
+    restarts = tar_of(members | {FILM: text.encode(), TABLE_OF_TURNS: canonical_json(facts).encode()})
     for path, content in ((options.output_dumps, frames), (options.output_restarts, restarts)):
         with replacing(path) as unfinished:
             unfinished.write_bytes(content)
     write_text(options.output_press, table)
-
-
-def next_turn_formula(steps: Sequence[int]) -> str:
-    """Return the LAMMPS formula of the next step at which a restart is due.
-
-    >>> next_turn_formula([5, 8])
-    'ternary(step<5,5,ternary(step<8,8,1000000008))'
-    """
-    formula = str(steps[-1] + 10**9)
-    for step in reversed(steps):
-        formula = f"ternary(step<{step},{step},{formula})"
-    return formula
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from calandria.base.files import existing_file, replacing, write_text
 from calandria.base.stage import read_given
 from calandria.calendering.dumps import Frame, frames_of, open_dump
 from calandria.calendering.films import bond_commands, touching_pairs
-from calandria.calendering.lammps import pressing, set_springs, simulation
+from calandria.calendering.lammps import next_turn_formula, pressing, set_springs, simulation
 from calandria.calendering.settings import RULES, CalenderingSettings
-from calandria.calendering.trajectories import joined_frames, joined_tables, packed, read_turns
+from calandria.calendering.trajectories import FILM, joined_frames, joined_tables, packed, read_turns
 from calandria.cli.program import program, run
 
 DESCRIPTION = """Raise the press from the turning point of one compression degree until the run has its frames (LAMMPS, one core). Where the
-loading kept no restart at this degree, it is resumed from the restart below first.
+loading kept no restart at this degree, it is resumed from the restart below first; below all restarts it begins with the dried film.
 
 Writes the whole run: the loading frames up to the turn and those of the release (units micro: um, us), and its press table (um, us, kPa)."""
 
@@ -49,9 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with open_dump(Path(options.loading_dumps)) as stream:
         frames = stream.read()
     table = existing_file(options.loading_press, "press table").read_text(encoding="utf-8")
-    restart = max(step for step in facts["restart_steps"] if step <= turn)
+    restart = max((step for step in facts["restart_steps"] if step <= turn), default=None)
     if restart == turn:
         state, snapshot = members[f"turn.{turn}.restart"], members[f"turn.{turn}.lammpstrj"]
+    elif restart is None:
+        loading = {"last_step": turn, "next_turn_formula": next_turn_formula([turn]), "settling_steps": facts["settling_steps"]}
+        loading |= {"loading_damping": settings.motion.loading_damping}
+        with simulation("load_film.lmp", variables | loading, {FILM: members[FILM]}, f"loading to {degree} %", turn) as folder:
+            frames, table = (folder / "frames.lammpstrj").read_bytes(), (folder / "press.csv").read_text()
+            state, snapshot = (folder / f"turn.{turn}.restart").read_bytes(), (folder / f"turn.{turn}.lammpstrj").read_bytes()
     else:
         resumed = variables | {"loading_damping": settings.motion.loading_damping}
         before: dict[str, str | bytes] = {"resumed.restart": members[f"turn.{restart}.restart"]}

@@ -23,7 +23,7 @@ from workflow_scripts.calendering import (
     voxelize_frames,
 )
 
-FRAMES = {10: 8, 15: 11, 21: 15, 25: 18}
+FRAMES = {8: 7, 10: 8, 15: 11, 21: 15, 25: 18}
 TINY = {
     "film": {"width_um": 10.2, "thickness_um": 10.0, "am_diameters": {"maximum_um": 6.0}},
     "motion": {"relaxation_steps": 300, "settling_steps": 200},
@@ -324,7 +324,7 @@ def test_replicate_parts_from_its_film_but_keeps_the_statistics(pressed, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("degree", [15, 25])
+@pytest.mark.parametrize("degree", [8, 15, 25])
 def test_a_degree_without_a_restart_resumes_the_loading_from_the_restart_below(pressed, tmp_path, degree):
     folder, settings = pressed
     release(folder, degree, tmp_path)
@@ -337,7 +337,7 @@ def test_a_degree_without_a_restart_resumes_the_loading_from_the_restart_below(p
     assert np.array_equal(np.diff(table[:, 0]), np.full(len(table) - 1, table[1, 0] - table[0, 0]))
     thickness = read_data((folder / "dried.data").read_text(), "film").top_um
     assert 1 - table[:, 2].min() / thickness == pytest.approx(degree / 100, abs=0.01)
-    restart = 1000 if degree == 15 else 2100
+    restart = {8: 800, 15: 1000, 25: 2100}[degree]
     same = table[:, 0] <= restart
     assert np.array_equal(table[same], loading[: same.sum()]) and same.sum() > 10
     common = min(len(table), len(loading), int(degree * 0.5 * 200 / (table[1, 0] - table[0, 0])))
