@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..base.errors import CalandriaError, InputFileError, SettingsError
 from ..base.records import content_digest, file_digest, read_json, write_json
 from ..learning.settings import RUN_CONTROL, SearchSettings
-from .locks import OwnedLock
+from .locks import OwnedLock, Owner
 from .sampling import make_pruner
 
 JOURNAL_STALE_SECONDS = 300.0
@@ -103,6 +103,15 @@ class SearchDefinition:
         return replace(self, data=paths, data_sha256=digests, study_name=study_name)
 
 
+def _owner_is_dead(lease: Path) -> bool:
+    """Say whether the worker that a lease names has certainly ended."""
+    try:
+        owner = Owner.parsed(lease.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return False
+    return owner is not None and owner.is_dead()
+
+
 class StudyFolder:
     """The scratch folder of a search; it may be shared by workers on several machines."""
 
@@ -135,10 +144,11 @@ class StudyFolder:
             leftover.unlink(missing_ok=True)
 
     def discard_finished(self, study_name: str, finished: Collection[int]) -> None:
-        """Delete what workers left that were killed after a trial had ended and before they deleted its checkpoint."""
-        for path in self.checkpoint_path(study_name, 0).parent.glob("*trial_*.pt"):
+        """Delete the checkpoints and leases that workers left which were killed just after a trial had ended."""
+        leases = self.lease(study_name, 0, 1.0).path.parent.glob("trial_*.lease")
+        for path in [*self.checkpoint_path(study_name, 0).parent.glob("*trial_*.pt"), *leases]:
             number = path.stem.rpartition("_")[2]
-            if number.isdigit() and int(number) in finished:
+            if number.isdigit() and int(number) in finished and (path.suffix == ".pt" or _owner_is_dead(path)):
                 path.unlink(missing_ok=True)
 
     def lease(self, study_name: str, number: int, stale_seconds: float, name: str = "") -> OwnedLock:

@@ -1,16 +1,18 @@
 import errno
+import json
 import os
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from calandria.base.errors import DeviceError, InputFileError
-from calandria.search.locks import OwnedLock
+from calandria.base.processes import machine_name
+from calandria.search.locks import OwnedLock, Owner
 from calandria.search.objective import StopRequested
 from calandria.search.presence import Presence
 from calandria.search.study import JournalError, MendedJournal, StudyFolder
@@ -125,6 +127,19 @@ def test_an_asked_trial_whose_worker_died_before_its_lease_counts_once(tmp_path)
     folder, definition = prepared(tmp_path / "s", search={"n_trials": 3})
     folder.open_study(definition).ask()
     assert states(work_here(folder).study) == ["COMPLETE"] * 3
+
+
+def test_leases_of_finished_trials_go_with_their_dead_owners_and_no_other(tmp_path):
+    folder, _ = prepared(tmp_path / "s")
+    place = folder.lease("study", 0, 60.0).path.parent
+    place.mkdir(parents=True, exist_ok=True)
+    dead = Owner(machine_name(), os.getpid(), "another start", "token")
+    for number, owner in ((0, dead), (1, Owner.me()), (2, dead)):
+        (place / f"trial_{number}.lease").write_text(json.dumps(asdict(owner)))
+    folder.discard_finished("study", {0, 1})
+    assert sorted(path.name for path in place.iterdir()) == ["trial_1.lease", "trial_2.lease"], (
+        "of the living, and of a trial at work"
+    )
 
 
 def test_a_living_lease_is_left_alone_and_waited_for(tmp_path):
