@@ -52,8 +52,9 @@ class Watch(threading.Thread):
             for number, state, _ in slurm.jobs():
                 if state == "RUNNING":
                     with_steps = subprocess.run(["scontrol", "-o", "-d", "show", "job", number], capture_output=True, text=True)
-                    if with_steps.returncode == 0:
-                        self.records[number] = dict(word.partition("=")[::2] for word in with_steps.stdout.split())
+                    record = dict(word.partition("=")[::2] for word in with_steps.stdout.split())
+                    if record.get("JobState") == "RUNNING":  # it may have ended meanwhile, and then has no GPU any more
+                        self.records[number] = record
 
     def wait_for(self, names):
         """Wait until a job whose name begins with one of these words is at work."""
@@ -74,7 +75,7 @@ class Watch(threading.Thread):
 def numbers_of(path):
     """Return what a result says, without times, places and how the run was made."""
     if path.suffix == ".csv":
-        timed = {"duration_s", "worker"}
+        timed = {"duration_s", "worker", "digest"}
         return [{key: value for key, value in row.items() if key not in timed} for row in read_table(path)]
     if path.suffix == ".json":
         return without_circumstances(read_json(path))
@@ -115,7 +116,7 @@ def artefacts(folder):
     """Return the results whose numbers may not depend on where they were made."""
     results = folder / "results/tiny"
     kinds = (".csv", ".json", ".h5", ".pt", ".zip")
-    left_out = ("scratch", "benchmarks", "settings")
+    left_out = ("scratch", "benchmarks", "settings", "inputs")  # inputs: sizes and times of the user's files
     paths = {path.relative_to(results): path for path in results.rglob("*") if path.suffix in kinds and path.is_file()}
     return {name: path for name, path in paths.items() if name.parts[0] not in left_out}
 
