@@ -52,8 +52,12 @@ def settings_of(rule):
 
     def path(wildcards):
         name = STUDY.settings_file(rule, dict(wildcards.items()))
-        if not workflow.is_main_process:  # a job that waited: what it reads may have been touched since it was planned
-            write_contents(f"results/{STUDY.settings.name}/settings", STUDY.contents([name]))
+        if (
+            not workflow.is_main_process
+        ):  # a job that waited: what it reads may have been touched since it was planned
+            write_contents(
+                f"results/{STUDY.settings.name}/settings", STUDY.contents([name])
+            )
         return name
 
     return path
