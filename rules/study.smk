@@ -38,13 +38,13 @@ except CalandriaError as error:
 
 
 pathvars:
-    results=f"results/{STUDY.settings.name}",
+    results=STUDY.folder,
     logs=f"logs/{STUDY.settings.name}",
-    benchmarks=f"results/{STUDY.settings.name}/benchmarks",
+    benchmarks=f"{STUDY.folder}/benchmarks",
 
 
 # Snakemake's own lock outlives a kill, so the profiles turn it off; this one ends with the process. Dry runs take none.
-RUN = guard_runs(workflow, f"results/{STUDY.settings.name}")
+RUN = guard_runs(workflow, STUDY.folder)
 
 
 def settings_of(rule):
@@ -52,12 +52,9 @@ def settings_of(rule):
 
     def path(wildcards):
         name = STUDY.settings_file(rule, dict(wildcards.items()))
-        if (
-            not workflow.is_main_process
-        ):  # a job that waited: what it reads may have been touched since it was planned
-            write_contents(
-                f"results/{STUDY.settings.name}/settings", STUDY.contents([name])
-            )
+        # in the process of a job that waited: what it reads may have been touched since it was planned
+        if not workflow.is_main_process:
+            write_contents(f"{STUDY.folder}/settings", STUDY.contents([name]))
         return name
 
     return path
@@ -66,7 +63,7 @@ def settings_of(rule):
 onstart:
     jobs = list(workflow.dag.needrun_jobs())
     named = [job.params.settings for job in jobs if "settings" in job.params.keys()]
-    write_contents(f"results/{STUDY.settings.name}/settings", STUDY.contents(named))
+    write_contents(f"{STUDY.folder}/settings", STUDY.contents(named))
     STUDY.remember_inputs()
     if CONTAINERS:
         try:

@@ -1,3 +1,1 @@
 """Latent features of mini-volumes, and the volumes rebuilt from them."""
-
-VERSION = 1

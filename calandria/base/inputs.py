@@ -40,16 +40,13 @@ def write_inputs(
     files, digests
         Path and SHA-256 of each file by its role; a file that was there and not read has no digest.
     """
-    stamps = {os.fspath(file): [*stamp(file), digests.get(role)] for role, file in files.items()}
-    write_json(path, {"token": token or new_token(stamps), "files": stamps})
-
-
-def new_token(files: Iterable[str]) -> str:
-    """Return the token of files that were never read, made of their names, sizes and times."""
-    return _token({name: stamp(name) for name in files})
+    stamps = {os.fspath(file): stamp(file) for file in files.values()}
+    read = {os.fspath(file): [*stamps[os.fspath(file)], digests.get(role)] for role, file in files.items()}
+    write_json(path, {"token": token or _token(stamps), "files": read})
 
 
 def _token(stamps: Mapping[str, list[int]]) -> str:
+    """Return the token of files that were never read, made of their names, sizes and times."""
     return content_digest(dict(stamps))[:16]
 
 

@@ -1,6 +1,5 @@
 """How a number was made: stage version, settings digest, seed, input digests, software versions, container image."""
 
-import importlib
 import json
 import os
 import platform
@@ -25,11 +24,6 @@ def image_record() -> dict[str, str] | None:
     """Return title, version, revision, base and lock's SHA-256 of the image in which this Python is, None outside of our images."""
     path = Path(sys.prefix) / "image.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def stage_version(stage: str) -> int:
-    """Return the VERSION of a stage; it is raised when a change can alter a number that the stage writes."""
-    return int(importlib.import_module(f"calandria.{stage}").VERSION)
 
 
 def software_versions(packages: Iterable[str] = _REPORTED) -> dict[str, str]:
@@ -66,7 +60,7 @@ def provenance(
     ----------
     made_by
         What the rule's program was given (its rule, version and settings are recorded), or the name of a stage for work outside
-        of the workflow.
+        of the workflow, which has no rule; Calandria's own version is among the software.
     settings
         The settings or arguments that were used, where no rule gave them.
     inputs
@@ -75,7 +69,7 @@ def provenance(
         The seed, where randomness took part.
     """
     if isinstance(made_by, str):
-        made: dict[str, Any] = {"stage": made_by, "rule": None, "version": stage_version(made_by)}
+        made: dict[str, Any] = {"stage": made_by, "rule": None, "version": None}
         used = dict(settings) if settings is not None else None
     else:
         made = {"stage": made_by.stage, "rule": made_by.rule, "version": made_by.version}

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from .errors import SettingsError, nearest_name
 from .files import read_text
-from .records import read_json
 
 _READER = "restricted to"
 
@@ -36,11 +35,6 @@ class Section(BaseModel):
             raise SettingsError(
                 f"{where}: {mistakes(error, cls)}", hint="correct these settings; config/config.yaml explains each of them"
             ) from error
-
-    @classmethod
-    def from_slice(cls, path: str | os.PathLike) -> Self:
-        """Read the section from the JSON slice that the workflow wrote for a stage."""
-        return cls.from_mapping(read_json(path), str(path))
 
     def restricted(self, keys: Sequence[str], reader: str) -> Self:
         """Return the section with nothing but some dotted keys; reading another one raises SettingsError.

@@ -1,3 +1,1 @@
 """DEM particle dumps to labelled time series: films made by LAMMPS or the user's own."""
-
-VERSION = 4

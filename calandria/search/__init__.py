@@ -1,3 +1,1 @@
 """Optuna studies that any number of workers run together and that survive the death of any of them."""
-
-VERSION = 1

@@ -174,7 +174,7 @@ class Study:
 
     def inputs_record(self, rule: str, name: str) -> str:
         """Return where a rule's program records the user's files that it read: no output, since those are deleted before a job runs."""
-        return f"results/{self.settings.name}/inputs/{rule}/{name}.json"
+        return f"{self.folder}/inputs/{rule}/{name}.json"
 
     def inputs_of_run(self, film: str, degree: int) -> str | None:
         """Return the token of the files of a user's run, which changes with their content; None for a film that LAMMPS made."""
@@ -205,7 +205,7 @@ class Study:
             content = rule_content(stage, rule, self._sections[stage.name], given(self, wildcards) if given else {})
             name = file_name(content)
             self._contents.setdefault(name, content)
-            self._names[key] = f"results/{self.settings.name}/settings/{name}"
+            self._names[key] = f"{self.folder}/settings/{name}"
         return self._names[key]
 
     @cached_property

@@ -1,3 +1,1 @@
 """Image stacks to labelled volumes and to tables of mini-volumes."""
-
-VERSION = 3

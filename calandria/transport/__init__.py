@@ -1,3 +1,1 @@
 """Effective diffusivity, tortuosity factor and contact areas of labelled volumes."""
-
-VERSION = 3

@@ -4,7 +4,6 @@ import pytest
 from pydantic import Field
 
 from calandria.base.errors import InputFileError, SettingsError
-from calandria.base.records import write_json
 from calandria.base.settings import Section, read_sheet, read_yaml
 
 
@@ -60,15 +59,6 @@ def test_settings_are_finite(value):
 def test_settings_cannot_be_changed_in_passing():
     with pytest.raises(ValueError, match="frozen"):
         Row(film="a").seed = 2
-
-
-def test_a_slice_goes_through_its_file(tmp_path):
-    section = Row.from_mapping({"film": "a", "grid": {"voxel_edge_um": 0.25}}, "here")
-    write_json(tmp_path / "slice.json", section.model_dump(mode="json"))
-    assert Row.from_slice(tmp_path / "slice.json") == section
-    write_json(tmp_path / "slice.json", {"film": "A"})
-    with pytest.raises(SettingsError, match=r"slice\.json: film: .*found 'A'"):
-        Row.from_slice(tmp_path / "slice.json")
 
 
 @pytest.mark.parametrize(
