@@ -1,4 +1,4 @@
-"""How a number was made: stage version, settings digest, seed, input digests, software versions, container image."""
+"""How a number was made: rule and its version, settings, seed, input digests, software versions, container image."""
 
 import json
 import os
