@@ -16,6 +16,7 @@ from calandria.cluster.images import (
 from calandria.base.processes import name_workflow
 from calandria.base.stage import write_contents
 from calandria.cluster.runs import guard_runs
+from calandria.search.pruning import discard_finished_trainings
 from calandria.study.stages import STAGES
 from calandria.study.resources import doubling, memory_mb
 from calandria.study.study import read_study
@@ -77,6 +78,10 @@ onstart:
             )
         except CalandriaError as error:
             sys.exit(f"error: {error.message}\nhint: {error.hint}")
+
+
+onsuccess:
+    discard_finished_trainings(Path(STUDY.folder))
 
 
 onerror:

@@ -24,9 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folders = [study_folder(name) for name in options.study]
     for folder in folders:
-        found = unneeded(folder, logs=options.logs)
-        if options.yes:
-            free(folder, found)
+        found = free(folder, logs=options.logs) if options.yes else unneeded(folder, logs=options.logs)
         if options.json:
             rows = [{"path": str(item.path), "why": item.why, "size": item.size} for item in found]
             sys.stdout.write(canonical_json(rows))

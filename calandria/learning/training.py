@@ -28,7 +28,7 @@ from .process_group import Processes
 from .settings import Training
 
 __all__ = [
-    "EarlyStopping", "Learned", "Lesson", "Pace", "autocast", "discard_checkpoint", "learn", "learning_rate", "load_checkpoint",
+    "EarlyStopping", "Learned", "Lesson", "Pace", "autocast", "learn", "learning_rate", "load_checkpoint",
     "restore_rng", "rng_state", "save_checkpoint", "seeded_torch", "select_device",
 ]  # fmt: skip
 
@@ -434,13 +434,6 @@ class _Course:
                 "rows": self.rows, "best": weights if is_best else self.best,
             },
         )  # fmt: skip
-
-
-def discard_checkpoint(path: str | os.PathLike) -> None:
-    """Delete the checkpoint of a training whose model is written, with what a killed writer left of it."""
-    found = Path(path)
-    for leftover in [found, *found.parent.glob(f".unfinished-*-{found.name}")]:
-        leftover.unlink(missing_ok=True)
 
 
 @torch.no_grad()

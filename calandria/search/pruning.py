@@ -130,8 +130,8 @@ def unneeded(folder: Path, *, logs: bool = False, now: float | None = None) -> l
     return found
 
 
-def free(folder: Path, items: Iterable[Unneeded]) -> None:
-    """Delete files and folders of a study, of which no run may be at work meanwhile; deleting is not undone.
+def free(folder: Path, *, logs: bool = False) -> list[Unneeded]:
+    """Delete what nothing needs any more and return it; no run can begin meanwhile, and deleting is not undone.
 
     Raises
     ------
@@ -139,11 +139,25 @@ def free(folder: Path, items: Iterable[Unneeded]) -> None:
         A run is at work, or was killed and may have left jobs behind.
     """
     with locked(folder):
-        for item in items:
-            if item.path.is_dir() and not item.path.is_symlink():
-                shutil.rmtree(item.path)
-            else:
-                item.path.unlink(missing_ok=True)
+        items = unneeded(folder, logs=logs)
+        _delete(items)
+    return items
+
+
+def discard_finished_trainings(folder: Path) -> None:
+    """Delete the checkpoints of trainings whose model is there, at the end of the run that holds the study's lock.
+
+    The programs leave them: until Snakemake has taken a model for complete, it may delete it and train again.
+    """
+    _delete(_checkpoints_of_trainings(folder))
+
+
+def _delete(items: Iterable[Unneeded]) -> None:
+    for item in items:
+        if item.path.is_dir() and not item.path.is_symlink():
+            shutil.rmtree(item.path)
+        else:
+            item.path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

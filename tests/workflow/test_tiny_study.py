@@ -92,6 +92,7 @@ def every_job_leaves_a_log_and_a_benchmark(study):
 
 def nothing_unfinished_lies_about(study):
     folder, _ = study
+    assert not list((folder / "results/tiny/scratch").rglob("*.pt")), "checkpoints of what is finished are deleted"
     assert list(folder.rglob(".unfinished-*")) == []
 
 

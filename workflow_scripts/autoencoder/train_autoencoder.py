@@ -21,7 +21,7 @@ from calandria.base.stage import read_given
 from calandria.cli.processes import add_processes
 from calandria.cli.program import program, run
 from calandria.learning.process_group import Processes, joined
-from calandria.learning.training import LOSS_COLUMNS, discard_checkpoint
+from calandria.learning.training import LOSS_COLUMNS
 from workflow_scripts.autoencoder.options import add_mini_volumes, add_settings, table_and_volumes
 from workflow_scripts.learning.options import add_training_options, with_checkpoints_every
 from workflow_scripts.search.options import best_parameters
@@ -77,7 +77,6 @@ def _train(options: argparse.Namespace, processes: Processes, stop: Callable[[],
     record = provenance(given, inputs=read, seed=learning.seed)
     write_table(options.output_losses, trained.rows, LOSS_COLUMNS)
     write_model(options.output, trained, settings, origins, split, train_mean=train_mean, provenance=record)
-    discard_checkpoint(checkpoint)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from calandria.base.stage import read_given
 from calandria.cli.processes import add_processes
 from calandria.cli.program import program, run
 from calandria.learning.process_group import Processes, joined
-from calandria.learning.training import discard_checkpoint, save_checkpoint
+from calandria.learning.training import save_checkpoint
 from calandria.surrogate.settings import RULES, SurrogateSettings, network_settings
 from calandria.surrogate.splits import part_places
 from calandria.surrogate.training import CACHE_MB, LOSS_COLUMNS, model_record, train
@@ -23,7 +23,7 @@ from workflow_scripts.search.options import best_parameters
 DESCRIPTION = """Train a network to predict the next frame from a lag window.
 
 A training that was killed resumes from the checkpoint in --checkpoint-directory when the same command is given again; the weights of the best
-epoch are written, and then the checkpoint is deleted. SIGTERM and SIGUSR1 end it after a checkpoint at the next step, with exit status 75.
+epoch are written. SIGTERM and SIGUSR1 end it after a checkpoint at the next step, with exit status 75.
 Several processes, one GPU each, train together when torchrun or srun starts them; batch_size is that of all of them.
 @FILE stands for the options in a file, one word a line."""
 
@@ -78,7 +78,6 @@ def _train(options: argparse.Namespace, processes: Processes, stop: Callable[[],
     }
     write_table(options.output_losses, trained.rows, LOSS_COLUMNS)
     save_checkpoint(options.output, model_record(network, lag_window, trained, runs[0]) | facts)
-    discard_checkpoint(checkpoint)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from calandria.base.settings import read_yaml
 from calandria.base.stage import Rule, file_name, read_given
 from calandria.base.volumes import Labelled, write_labelled
 from calandria.cli.main import main as calandria
-from calandria.search.pruning import model_of, sizes, study_folder, unneeded
+from calandria.search.pruning import discard_finished_trainings, model_of, sizes, study_folder, unneeded
 from calandria.study.study import read_study
 from calandria.tomography.settings import TomographySettings
 from tests.helpers.searching import ROOT, prepared, work_here
@@ -112,6 +112,19 @@ def test_freeing_deletes_those_and_nothing_else(study, capsys):
     assert unneeded(folder) == []
     calandria(["prune", "demo"])
     assert capsys.readouterr().out == "results/demo: nothing is unneeded\n"
+
+
+def test_the_end_of_a_run_deletes_checkpoints_of_trainings_whose_model_is_there_and_nothing_else(study):
+    folder, _ = study
+    finished = {item.path for item in unneeded(folder) if "finished training" in item.why}
+    before = everything(folder)
+    with lock_folder(folder, "token"):  # the run's own
+        discard_finished_trainings(folder)
+    after = everything(folder)
+    after.pop(folder / ".lock")
+    gone = before.keys() - after.keys()
+    assert len(finished) >= 1 and gone and all(any(place in path.parents for place in finished) for path in gone)
+    assert any("train_" in str(path) for path in after), "a training whose model is not there can be resumed"
 
 
 def test_logs_go_only_where_they_are_named(study):

@@ -75,19 +75,10 @@ def differences(one, other):
     return max(losses), max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
-KEEPING = f"""
-import sys
-from {PROGRAM.rpartition(".")[0]} import train_surrogate
-train_surrogate.discard_checkpoint = lambda path: None
-train_surrogate.main(sys.argv[1:])
-"""
-
-
 @pytest.mark.parametrize("kind", ["press_unet", "conv1d_lags"])
-def test_two_processes_learn_what_one_learns(data, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(train_surrogate, "discard_checkpoint", lambda path: None)
+def test_two_processes_learn_what_one_learns(data, tmp_path, kind):
     train_surrogate.main(words(data, tmp_path, kind, 3, name="one"))
-    with processes_of(2, ["-c", KEEPING, *words(data, tmp_path, kind, 3, name="two"), "--processes", "2"], tmp_path) as both:
+    with processes_of(2, ["-m", PROGRAM, *words(data, tmp_path, kind, 3, name="two"), "--processes", "2"], tmp_path) as both:
         for code, _, told in ends(both):
             assert (code, told) == (0, "")
     losses, weights = differences(tmp_path / "one.pt", tmp_path / "two.pt")
