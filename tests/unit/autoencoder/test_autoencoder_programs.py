@@ -48,7 +48,8 @@ def run_evaluate(folder, inputs):
 def test_from_volumes_to_evaluation(tmp_path, autoencoder_inputs):
     inputs = autoencoder_inputs(tmp_path, epochs=3)
     run_train(tmp_path, inputs)
-    assert not list((tmp_path / "scratch").iterdir()), "the checkpoint goes when the model is written"
+    checkpoints = [path.name for path in (tmp_path / "scratch").iterdir()]
+    assert checkpoints == ["training.pt"], "the end of the run deletes it, not the program"
     run_encode(tmp_path, inputs)
     result = run_evaluate(tmp_path, inputs)
 
