@@ -69,15 +69,16 @@ images:
 venv:
 	$(make_venv)
 
+# half of the time would go into compiling modules that nothing imports; Python compiles the others when it first imports them
 $(VENV)/.runtime: $(LOCKS) $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; name it: make PYTHON=/path/to/python3.11")'
 	$(make_venv)
-	$(BIN)/python -m pip install -q $(addprefix -r ,$(LOCKS))
+	$(BIN)/python -m pip install -q --no-compile $(addprefix -r ,$(LOCKS))
 	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
 	touch $@
 
 $(VENV)/.development: $(VENV)/.runtime envs/development.lock
-	$(BIN)/python -m pip install -q -r envs/development.lock
+	$(BIN)/python -m pip install -q --no-compile -r envs/development.lock
 	touch $@
 
 clean:

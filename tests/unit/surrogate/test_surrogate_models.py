@@ -9,7 +9,7 @@ from calandria.surrogate.models import stack_windows
 from calandria.surrogate.networks.conv1d_lags import Conv1dLagsSettings
 from calandria.surrogate.networks.conv1d_lags_torch import Conv1dLags, n_weights
 from calandria.surrogate.networks.press_unet import PressUnetSettings
-from calandria.surrogate.networks.press_unet_torch import PressUnet, sample, squeeze
+from calandria.surrogate.networks.press_unet_torch import PressUnet, WrappedConv, sample, squeeze
 from calandria.surrogate.windows import PressColumns, WindowReader, describe_runs, window_places
 from tests.helpers.series import pressed_film, write_films
 
@@ -70,6 +70,14 @@ def test_sample_wraps_only_periodic_sides():
     points[0, 2, 0, 0] = torch.tensor([3.5, 4.0])
     assert sample(volume, points, (False, True, True)).flatten().tolist() == [1.5, 0.0]
     assert sample(volume, points, (False, True, False)).flatten().tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 8, 9])
+def test_one_small_volume_is_convolved_as_it_is_in_a_batch(height):
+    torch.manual_seed(3)
+    layer, volumes = WrappedConv(3, 4).double(), torch.rand(2, 3, height, 5, 6, dtype=torch.float64)
+    sides = (False, True, True)
+    torch.testing.assert_close(layer(volumes[:1], sides), layer(volumes, sides)[:1], rtol=1e-12, atol=1e-12)
 
 
 def test_unet_follows_a_periodic_shift(batch):
