@@ -145,9 +145,9 @@ def _predicted(study: "Study", wildcards: Mapping[str, str]) -> dict[str, Any]:
 
 RULES: dict[str, Rule] = {
     "split_films": Rule(("lag_window", "split"), version=4),
-    "search_surrogate": Rule(("lag_window",), version=4, given=_searched),
-    "train_surrogate": Rule(("lag_window",), version=4, given=_trained),
-    "predict_frames": Rule(("lag_window",), version=4, given=_predicted),
+    "search_surrogate": Rule(("lag_window",), version=5, given=_searched),
+    "train_surrogate": Rule(("lag_window",), version=5, given=_trained),
+    "predict_frames": Rule(("lag_window",), version=5, given=_predicted),
     "evaluate_predictions": Rule(("lag_window",), version=4),
 }
 """What the programs of the stage's rules read; of a network, that network alone."""

@@ -1,5 +1,6 @@
 """config/config.yaml shows every setting there is, and so stays the place where users look them up."""
 
+import functools
 from pathlib import Path
 
 from calandria.autoencoder.settings import CaseSettings
@@ -35,6 +36,18 @@ def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     assert written["surrogate"].pop("predictors") == StudySettings(name="demo", title="Demo").surrogate.compared
     assert default["surrogate"].pop("predictors") is None
     searched = StudySettings.from_mapping({"name": "demo", "title": "Demo", **SEARCHED}, "test").model_dump()
+    shorter = {
+        "calendering.compression_degrees_percent": ([20, 50], [20, 35, 50]),
+        "autoencoder.learning.training.epochs": (20, 40),
+        "surrogate.networks.conv1d_lags.learning.training.epochs": (8, 12),
+        "surrogate.networks.conv1d_lags.learning.search.epochs": (4, 6),
+    }
+    for place, (short, usual) in shorter.items():
+        *way, last = place.split(".")
+        sections = [functools.reduce(dict.__getitem__, way, content) for content in (written, searched)]
+        assert tuple(section.pop(last) for section in sections) == (short, usual)
+        if "search" not in way:
+            assert functools.reduce(dict.__getitem__, way, default).pop(last) == usual
     for find in (lambda content: content["surrogate"]["networks"]["conv1d_lags"], lambda content: content["autoencoder"]):
         assert find(written)["learning"].pop("search") == find(searched)["learning"]["search"]
         assert find(default)["learning"].pop("search") is None

@@ -108,7 +108,7 @@ class WrappedConv(nn.Module):
 
 
 def _convolved(convolution: nn.Conv3d, padded: Tensor) -> Tensor:
-    """Return a 3x3x3 convolution; on a CPU one small volume goes as two halves, for torch computes it 3 times slower alone."""
+    """Return a 3x3x3 convolution; on a CPU one small volume goes as two halves, for torch has a slower method for one."""
     batch, channels, depth, width = padded.shape[:4]
     is_slow = batch == 1 and channels * depth * width <= 20480  # torch's own condition for not using oneDNN
     if padded.is_cuda or not is_slow:
