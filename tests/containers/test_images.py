@@ -1,8 +1,8 @@
 """Images built for real from the definitions, filled with unit tests and with a part of the workflow: one test, for images are built once.
 
-The base is a Debian made here, with a name of its own, so that nothing can pass for it. One image is built by buildah from its
-Containerfile and turned into a SIF file, another by apptainer from its .def; a test of the layout compares the definitions of all.
-With CALANDRIA_TEST_CLUSTER=1 a part runs on the nodes of a SLURM, too.
+The base is a Debian made here, with a name of its own, so that nothing can pass for it. Every software set that has an image is built: one by
+buildah from its Containerfile and turned into a SIF file, the others by apptainer from their .def. A set that is added is built, too, and the
+programs of its rules start in it. With CALANDRIA_TEST_CLUSTER=1 a part runs on the nodes of a SLURM, too.
 """
 
 import fcntl
@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -43,7 +44,8 @@ UNIT_TESTS = (
 SETTINGS = {
     "name": "contained",
     "title": "Steps in containers",
-    "calendering": {"runs_sheet": "runs.tsv", "voxels": {"voxel_edge_um": 0.5, "grid_height_multiple": 8}},
+    "calendering": {"runs_sheet": "runs.tsv", "voxels": {"voxel_edge_um": 0.5, "grid_height_voxels": 24}},
+    "surrogate": {"split": {"test_films": ["other"]}},
     "tomography": {"samples_sheet": "samples.tsv"},
     "transport": {
         "tomography": {"cases": {"pore": {"pore": 1.0}}},
@@ -55,7 +57,11 @@ TARGETS = (
     "results/contained/tomography/noise/phases.json",
     "results/contained/transport/noise/pore_z.json",
     "results/contained/transport/calendering/film/cd15/pore_z.csv",
+    "results/contained/surrogate/split.json",
 )
+TABULATED = {key: value for key, value in SETTINGS.items() if key not in ("calendering", "surrogate")} | {"name": "tabulated"}
+SETS = sorted(path.stem for path in (REPOSITORY / "containers").glob("*.def") if path.stem != "template")
+BY_APPTAINER = [software for software in SETS if software != "voxels"]
 
 
 def lines_of(name):
@@ -82,10 +88,9 @@ class Site:
         (scratch / "base.tar").unlink()
         self.pip_conf, self.wheels = scratch / "pip.conf", scratch / "wheels"
         self.pip_conf.write_text("[global]\nno-index = true\nfind-links = /srv\n")  # the wheels' place while an image is built
-        locks = [word for name in ("voxels", "lammps") for word in ("-r", f"envs/{name}.lock")]
-        tools = [pin for pin in lines_of("workflow") if re.match("(setuptools|wheel)==", pin)]
-        download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", self.wheels]
-        call(*download, *locks, *tools, cwd=REPOSITORY)
+        locks = [word for name in SETS for word in ("-r", f"envs/{name}.lock")]
+        wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", self.wheels]  # builds one where a project has none
+        call(*wheel, *locks, cwd=REPOSITORY)
 
     def call(self, *command):
         return call(*command, env=self.environment, cwd=self.scratch)
@@ -98,25 +103,33 @@ class Site:
 def build_images(site):
     common = [site.checkout / "containers/build.py", "--pip-conf", site.pip_conf]
     volume = f"{site.wheels}:/srv:ro"
-    build = ["--tool", "buildah", "--base", BASE, "--prefix", "localhost/calandria-test", "--sif", site.images, "voxels"]
-    site.call(*common, *build, "--", "--isolation", "chroot", "--network", "host", "--volume", volume)
     archive = site.scratch / "base-image.tar"
     site.call("buildah", "push", "-q", BASE, f"docker-archive:{archive}:base:bookworm")
-    build = ["--tool", "apptainer", "--base", f"docker-archive://{archive}", "--output", site.images, "lammps"]
-    call_with_all_rights(*common, *build, "--", "--bind", volume, env=site.environment, cwd=site.scratch)
+
+    def by_buildah():
+        build = ["--tool", "buildah", "--base", BASE, "--prefix", "localhost/calandria-test", "--sif", site.images, "voxels"]
+        site.call(*common, *build, "--", "--isolation", "chroot", "--network", "host", "--volume", volume)
+
+    def by_apptainer(software):
+        build = ["--tool", "apptainer", "--base", f"docker-archive://{archive}", "--output", site.images, software]
+        call_with_all_rights(*common, *build, "--", "--bind", volume, env=site.environment, cwd=site.scratch)
+
+    with ThreadPoolExecutor(2) as pool:
+        building = [pool.submit(by_apptainer, software) for software in BY_APPTAINER] + [pool.submit(by_buildah)]
+        for done in building:
+            done.result()
     archive.unlink()
-    assert sorted(path.name for path in site.images.iterdir()) == ["lammps.sif", "voxels.sif"]
+    assert sorted(path.name for path in site.images.iterdir()) == [f"{software}.sif" for software in SETS]
 
 
 def labels_say_what_an_image_is(site):
     inspected = json.loads(site.call("buildah", "inspect", "--type", "image", IMAGE))["OCIv1"]["config"]
+    found = {"voxels": inspected["Labels"]}
+    for software in BY_APPTAINER:
+        about = json.loads(site.call("apptainer", "inspect", "--json", site.images / f"{software}.sif"))
+        found[software] = about["data"]["attributes"]["labels"]
     own = {}
-    for software, labels in {
-        "voxels": inspected["Labels"],
-        "lammps": json.loads(site.call("apptainer", "inspect", "--json", site.images / "lammps.sif"))["data"]["attributes"][
-            "labels"
-        ],
-    }.items():
+    for software, labels in found.items():
         own[software] = {
             word: labels[f"org.opencontainers.image.{word}"] for word in ("title", "version", "revision", "licenses")
         }
@@ -124,6 +137,23 @@ def labels_say_what_an_image_is(site):
         assert own[software]["version"] == "0.1.0" and own[software]["revision"] == site.commit
     assert inspected["User"] == "calandria"
     return own
+
+
+def programs_of(software):
+    """Return the modules that the rules of a software set run."""
+    rules = [rule for path in sorted((REPOSITORY / "rules").glob("*.smk")) for rule in path.read_text().split("\nrule ")[1:]]
+    mine = [rule for rule in rules if f'"../envs/{software}.yaml"' in rule]
+    return sorted({module for rule in mine for module in re.findall(r"-m (workflow_scripts\.[\w.]+)", rule)})
+
+
+def programs_of_all_rules_start_in_their_images(site):
+    user = ("--security", "uid:1000,gid:1000", "--no-home", "--pwd", "/")
+    for software in SETS:
+        programs = programs_of(software)
+        assert programs, f"no rule runs in the image of {software}"
+        loop = f"for program in {' '.join(programs)}; do python -m $program --help || echo $program fails; done"
+        text = site.call("apptainer", "exec", *user, site.images / f"{software}.sif", "sh", "-c", loop)
+        assert "fails" not in text and text.count("usage: ") == len(programs), text[-3000:]
 
 
 def an_image_holds_its_lock_and_no_leftovers(site):
@@ -182,20 +212,23 @@ def lammps_starts_in_its_image_as_an_ordinary_user(site):
 
 def make_study(site):
     folder = site.scratch / "study"
-    (folder / "dumps").mkdir(parents=True)
-    dump, press = write_loading(folder / "dumps", 6, 3, 120, 5)
-    row = f"film\t15\t{dump.relative_to(folder)}\t{press.relative_to(folder)}"
-    (folder / "runs.tsv").write_text(f"film\tcompression_degree_percent\tdumps\tpress\n{row}\n")
+    rows = ["film\tcompression_degree_percent\tdumps\tpress"]
+    for seed, film in enumerate(("film", "other")):
+        (folder / film).mkdir(parents=True)
+        dump, press = write_loading(folder / film, 6, 3, 120, 5 + seed)
+        rows.append(f"{film}\t15\t{dump.relative_to(folder)}\t{press.relative_to(folder)}")
+    (folder / "runs.tsv").write_text("\n".join(rows) + "\n")
     labels = np.random.default_rng(2).choice(np.array([0, 1, 2], np.uint8), size=(24, 12, 14), p=[0.5, 0.2, 0.3])
     tifffile.imwrite(folder / "noise.tif", labels, photometric="minisblack")
     (folder / "samples.tsv").write_text("sample\tpath\tvoxel_edge_um\tlabels\nnoise\tnoise.tif\t0.4\t0=pore 1=cbd 2=am\n")
     (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (folder / "tabulated.yaml").write_text(yaml.safe_dump(TABULATED))
     return folder
 
 
-def run_study(site, folder, *options):
+def run_study(site, folder, *options, study="study.yaml"):
     """Run Snakemake of this environment with the rules and the code of the checkout's copy."""
-    own = ("--snakefile", site.checkout / "Snakefile", "--configfile", folder / "study.yaml")
+    own = ("--snakefile", site.checkout / "Snakefile", "--configfile", folder / study)
     return snakemake(folder, *own, *options, **site.environment, PYTHONPATH=str(site.checkout))
 
 
@@ -205,10 +238,15 @@ def steps_ran_in_their_images(site, folder, labels):
         "import_volume": 1,
         "measure_phases": 1,
         "solve_diffusion": 1,
-        "read_dumps": 1,
-        "voxelize_frames": 1,
+        "read_dumps": 2,
+        "voxelize_frames": 2,
         "solve_series": 1,
+        "split_films": 1,
     }
+    options = ("--sdm", "apptainer", "--config", f"images={site.images}")
+    finished = run_study(site, folder, *options, "--", "results/tabulated/report/results.csv", study="tabulated.yaml")
+    assert job_counts(finished) == {"import_volume": 1, "measure_phases": 1, "solve_diffusion": 1, "tabulate_results": 1}
+    assert f"Activating singularity image {site.images}/workflow.sif" in finished.stderr, finished.stderr[-3000:]
     results = folder / "results/contained"
     made = {
         "phases": ("voxels", read_json(results / "tomography/noise/phases.json")["provenance"]),
@@ -220,6 +258,7 @@ def steps_ran_in_their_images(site, folder, labels):
             "lammps",
             read_labelled(results / "calendering/film/cd15/frames.zarr.zip").attributes["particles_provenance"],
         ),
+        "split": ("torch", read_json(results / "surrogate/split.json")["provenance"]),
     }
     for what, (software, record) in made.items():
         assert record["operating_system"] == site.name, what
@@ -285,6 +324,7 @@ def test_images_are_built_tested_and_used_by_the_workflow(tmp_path_factory):
         an_image_holds_its_lock_and_no_leftovers(site)
         unit_tests_pass_inside_as_an_ordinary_user(site)
         lammps_starts_in_its_image_as_an_ordinary_user(site)
+        programs_of_all_rules_start_in_their_images(site)
         folder = make_study(site)
         steps_ran_in_their_images(site, folder, labels)
         if os.environ.get(slurm.REQUIRED):
