@@ -46,7 +46,12 @@ rule search_autoencoder:
         "../envs/torch.yaml"
     threads: AUTOENCODER.learning.search.budget.threads if AUTOENCODER.learning.search else 1
     resources:
-        mem_mb=16000,
+        mem_mb=lambda wildcards, attempt: training_mb(
+            AUTOENCODER.learned_bytes,
+            AUTOENCODER.cache_mb,
+            attempt,
+            AUTOENCODER.learning.search.budget.workers,
+        ),
         runtime=2880,
         gpu=gpus(AUTOENCODER.learning.device),
         launch="local",
@@ -84,7 +89,9 @@ rule train_autoencoder:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
+        mem_mb=lambda wildcards, attempt: training_mb(
+            AUTOENCODER.learned_bytes, AUTOENCODER.cache_mb, attempt
+        ),
         runtime=1440,
         gpu=gpus(AUTOENCODER.learning.device),
         processes=1,

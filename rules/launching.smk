@@ -58,6 +58,12 @@ def search_workers(search, threads, resources):
     )
 
 
+def network_memory(surrogate, network, frames, attempt, trainings=1):
+    """Return the memory of trainings of a network of the surrogate, by its size and that of the frames."""
+    needed = surrogate.network(network).bytes_per_voxel * largest_frame(frames)
+    return training_mb(needed, surrogate.cache_mb, attempt, trainings)
+
+
 def trainer(threads, resources):
     """Return how a training program is started: once, by torchrun on one node, or by the srun of a profile on several.
 

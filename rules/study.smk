@@ -18,7 +18,12 @@ from calandria.base.stage import write_contents
 from calandria.cluster.runs import guard_runs
 from calandria.search.pruning import discard_finished_trainings
 from calandria.study.stages import STAGES
-from calandria.study.resources import doubling, memory_mb
+from calandria.study.resources import (
+    doubling,
+    largest_frame,
+    memory_mb,
+    training_mb,
+)
 from calandria.study.study import read_study
 
 # Where images are: a folder of SOFTWARE.sif or a registry's address. It belongs to the machine, so it is no setting of the study.

@@ -58,7 +58,13 @@ rule search_surrogate:
         "../envs/torch.yaml"
     threads: lambda wildcards: SURROGATE.network(wildcards.network).learning.search.budget.threads
     resources:
-        mem_mb=48000,
+        mem_mb=lambda wildcards, input, attempt: network_memory(
+            SURROGATE,
+            wildcards.network,
+            input.frames,
+            attempt,
+            SURROGATE.network(wildcards.network).learning.search.budget.workers,
+        ),
         runtime=2880,
         gpu=lambda wildcards: gpus(SURROGATE.network(wildcards.network).learning.device),
         launch="local",
@@ -99,7 +105,9 @@ rule train_surrogate:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=48000,
+        mem_mb=lambda wildcards, input, attempt: network_memory(
+            SURROGATE, wildcards.network, input.frames, attempt
+        ),
         runtime=2880,
         gpu=lambda wildcards: gpus(SURROGATE.network(wildcards.network).learning.device),
         processes=1,

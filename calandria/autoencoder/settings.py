@@ -162,6 +162,19 @@ class AutoencoderSettings(Section):
         """Names of the cases whose network and training a search chooses."""
         return [name for name, case in self.cases.items() if case.searched] if self.learning.search else []
 
+    @property
+    def learned_bytes(self) -> float:
+        """Memory of the largest training (bytes), slices that are kept apart: 200 a pixel of a batch and 24 a weight, measured."""
+        space = self.learning.search.space if self.learning.search else None
+        windows = [window for case in self.cases.values() for window in case.slice_windows] + (
+            space.slice_window if space else []
+        )
+        batch = max([self.learning.training.batch_size, *((space and space.batch_size) or ())])
+        neurons = max([self.network.hidden_neurons, *((space and space.hidden_neurons) or ())])
+        layers = min([self.network.conv_layers, *((space and space.conv_layers) or ())])
+        dense = 2 * 16 * (self.image_size / 2**layers) ** 2 * neurons
+        return 200.0 * self.image_size**2 * max(windows, default=0) * batch + 24 * dense
+
     def trained(self) -> dict[str, Any]:
         """Return what a training reads: cases, evaluation, plans of a search, checkpoints and caches are left out."""
         read = self.model_dump(mode="json", include={"image_size", "coding", "antialias", "split", "network"})

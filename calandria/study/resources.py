@@ -98,6 +98,34 @@ def shape_of(path: str | os.PathLike) -> tuple[int, ...]:
     return (edge, edge, edge)
 
 
+def largest_frame(inputs: Iterable[str | os.PathLike], most: int = 16) -> int:
+    """Return the voxels of the largest frame among the first few volumes or series; 0 where none is there yet."""
+    return max((math.prod(shape[-3:]) for path in list(inputs)[:most] if (shape := shape_of(path))), default=0)
+
+
+def training_mb(learned_bytes: float, cache_mb: int, attempt: int, trainings: int = 1) -> int:
+    """Return the memory (MB of 2^20 bytes) that trainings at the same time on one machine ask for.
+
+    Parameters
+    ----------
+    learned_bytes
+        What weights, their gradients and a batch take in each training.
+    cache_mb
+        Memory of each training for frames that it has read.
+    attempt
+        1 for the first try.
+    trainings
+        Processes of a training, or workers of a search.
+
+    Examples
+    --------
+    >>> training_mb(0, 1000, 1), training_mb(4e9, 1000, 2)
+    (8000, 16000)
+    """
+    each = 2000 + cache_mb + learned_bytes / 2**20  # the first: Python, torch and what CUDA keeps on the host
+    return max(8000, math.ceil(trainings * each)) * 2 ** (attempt - 1)
+
+
 def doubling(first_mb: int) -> Callable[..., int]:
     """Return the function of a rule's ``mem_mb`` where the input's size says little: twice as much at each further attempt.
 

@@ -89,7 +89,16 @@ class Site:
         self.pip_conf, self.wheels = scratch / "pip.conf", scratch / "wheels"
         self.pip_conf.write_text("[global]\nno-index = true\nfind-links = /srv\n")  # the wheels' place while an image is built
         locks = [word for name in SETS for word in ("-r", f"envs/{name}.lock")]
-        wheel = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", self.wheels]  # builds one where a project has none
+        wheel = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "-w",
+            self.wheels,
+        ]  # builds one where a project has none
         call(*wheel, *locks, cwd=REPOSITORY)
 
     def call(self, *command):

@@ -80,6 +80,11 @@ class Conv1dLagsSettings(NetworkSettings):
     learning: Conv1dLagsLearning = Conv1dLagsLearning()
     """How it learns."""
 
+    @property
+    def bytes_per_voxel(self) -> float:
+        """Memory of a training for each voxel of a frame (bytes): 21 a weight, measured, of which most are in the first and last layers."""
+        return 600.0 + 21.0 * (self.filters * self.kernel + (self.dense_widths or [self.filters])[-1])
+
     def parameter(self, name: str, value: Any) -> dict[str, Any]:
         """Return the dense widths that a number of hidden dense layers means."""
         return {"dense_widths": [(self.dense_widths or [self.filters])[0]] * value} if name == "hidden_dense_layers" else {}

@@ -45,6 +45,11 @@ class NetworkSettings(Section):
         """How training windows are changed; None leaves them as they are."""
         return None
 
+    @property
+    def bytes_per_voxel(self) -> float:
+        """Memory of a training for each voxel of a frame (bytes), frames that are kept apart: what the job asks for at first."""
+        return 4000.0
+
     def trained(self) -> dict[str, Any]:
         """Return what a training reads of these settings: plans of a search and checkpoints are left out."""
         return self.model_dump(mode="json", exclude={"learning"}) | {"learning": learned(self.learning)}

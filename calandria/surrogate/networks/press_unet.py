@@ -86,6 +86,12 @@ class PressUnetSettings(NetworkSettings):
         """How training windows are changed."""
         return Augmentation(self.learning.training.augment, self.learning.training.crop_voxels)
 
+    @property
+    def bytes_per_voxel(self) -> float:
+        """Memory of a training for each voxel of a frame (bytes), measured on whole frames; crops take less."""
+        training, size = self.learning.training, max(self.detail_width / 6, self.widths[0] / 16)
+        return 600.0 + 850.0 * size * training.batch_size * training.rollout_steps
+
     def parameter(self, name: str, value: Any) -> dict[str, Any]:
         """Return the widths that a base width means."""
         if name != "base_width":

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calandria.autoencoder.settings import AutoencoderSettings
 from calandria.base.volumes import Labelled, write_labelled
-from calandria.study.resources import NEEDS, memory_mb, needed_mb, shape_of
+from calandria.study.resources import NEEDS, largest_frame, memory_mb, needed_mb, shape_of, training_mb
+from calandria.surrogate.networks.conv1d_lags import Conv1dLagsSettings
+from calandria.surrogate.networks.press_unet import PressUnetSettings
 from tests.helpers.images import label_image, write_image
 
 MEASURED = Path(__file__).parents[3] / "benchmarks/results/volumes.csv"
@@ -64,3 +67,39 @@ def test_what_was_measured_fits_into_what_is_asked_for():
         edge = round(int(row["voxels"]) ** (1 / 3))
         asked = max(NEEDS[RULES[row["what"]]].floor_mb, needed_mb(NEEDS[RULES[row["what"]]], (edge,) * 3))
         assert float(row["peak_memory_mb"]) < asked < 6 * float(row["peak_memory_mb"]), row
+
+
+def test_a_training_asks_by_frames_network_workers_and_attempt(tmp_path):
+    write_labelled(
+        tmp_path / "s.zarr.zip",
+        Labelled(np.zeros((3, 40, 50, 60), np.uint8), 1.0, (False,) * 3, "made", {"time_us": np.arange(3.0)}),
+    )
+    voxels = largest_frame([tmp_path / "gone.zarr.zip", tmp_path / "s.zarr.zip"])
+    assert voxels == 40 * 50 * 60 and largest_frame([]) == 0
+    assert training_mb(0, 1000, 1) == 8000 and training_mb(0, 1000, 1, 4) == 12_000, "a floor, and each worker's own"
+    published = Conv1dLagsSettings(filters=256, dense_widths=[256]).bytes_per_voxel
+    paper = training_mb(published * 125 * 76 * 76, 1000, 1)
+    assert 15_000 < paper < 25_000 and training_mb(published * 125 * 76 * 76, 1000, 2) == 2 * paper
+
+
+@pytest.mark.parametrize(
+    ("settings", "measured"),
+    [
+        (PressUnetSettings(learning={"training": {"crop_voxels": None}}), 2106),
+        (PressUnetSettings(learning={"training": {"crop_voxels": None, "rollout_steps": 1}}), 1291),
+        (Conv1dLagsSettings(), 2043),
+        (Conv1dLagsSettings(filters=256, dense_widths=[256]), 20_940),
+    ],
+    ids=["press_unet", "press_unet, one step", "conv1d_lags", "conv1d_lags of the paper"],
+)
+def test_a_network_asks_for_what_its_training_was_measured_to_take(settings, measured):
+    """Peak resident memory of one epoch on frames of 64^3 voxels less that before it, bytes a voxel, one thread."""
+    assert measured <= 1.1 * settings.bytes_per_voxel <= 1.6 * measured
+
+
+def test_an_autoencoder_asks_by_images_windows_and_the_largest_network_of_its_search():
+    case = {"cases": {"one": {"samples": ["a"], "slice_windows": [8]}}, "image_size": 224, "network": {"hidden_neurons": 1000}}
+    given = AutoencoderSettings(**case, learning={"training": {"batch_size": 2}})
+    assert 459e6 < given.learned_bytes < 3 * 459e6, "measured: 459 MB"
+    searched = AutoencoderSettings(**case, learning={"training": {"batch_size": 2}, "search": {"space": {"batch_size": [2, 8]}}})
+    assert searched.learned_bytes > given.learned_bytes
