@@ -12,6 +12,8 @@ SOURCES := pyproject.toml setup.py $(wildcard calandria/*/*.c calandria/*/*.h)
 BUILT = build *.egg-info calandria/*/*.so $(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONNOUSERSITE = 1
+# programs are many and short: each would compile torch and pandas again
+unexport PYTHONDONTWRITEBYTECODE
 # one thread a job: the workflow itself keeps the cores busy
 export OMP_NUM_THREADS ?= 1
 
@@ -61,7 +63,9 @@ format: $(VENV)/.development
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
+# all is compiled for those who use this environment and may not write into it; what is for another Python cannot be, and need not
 install: $(VENV)/.runtime
+	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null || true
 
 images:
 	containers/build.py --tool $(TOOL)

@@ -45,7 +45,7 @@ def start_worker(folder, *options):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=120.0):
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 def make_venv(folder):
     base = Path(sys.base_prefix) / "bin/python3.11"
     command = ["make", "-f", str(REPOSITORY / "Makefile"), "venv", f"PYTHON={base}"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
 
 
 def test_a_half_made_environment_is_made_again_and_a_whole_one_is_kept(tmp_path):
@@ -42,7 +42,7 @@ def clean(folder, *words, answer=""):
     for name in ("results/demo/report/index.html", "calandria/transport/_solver.so", "calandria/transport/solver.py"):
         (folder / name).write_text("x")
     command = ["make", "-f", str(REPOSITORY / "Makefile"), *words]
-    ended = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, input=answer, timeout=60)
+    ended = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, input=answer, timeout=300)
     return ended.returncode, {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} | {
         path.name for path in folder.iterdir()
     }

@@ -191,6 +191,6 @@ def test_programs_explain_themselves(name):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     assert "--output" in shown.stdout
