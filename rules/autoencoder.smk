@@ -45,6 +45,7 @@ rule search_autoencoder:
     conda:
         "../envs/torch.yaml"
     threads: AUTOENCODER.learning.search.budget.threads if AUTOENCODER.learning.search else 1
+    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, attempt: training_mb(
             AUTOENCODER.learned_bytes,
@@ -88,6 +89,7 @@ rule train_autoencoder:
     conda:
         "../envs/torch.yaml"
     threads: 1
+    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, attempt: training_mb(
             AUTOENCODER.learned_bytes, AUTOENCODER.cache_mb, attempt

@@ -57,6 +57,7 @@ rule search_surrogate:
     conda:
         "../envs/torch.yaml"
     threads: lambda wildcards: SURROGATE.network(wildcards.network).learning.search.budget.threads
+    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, input, attempt: network_memory(
             SURROGATE,
@@ -104,6 +105,7 @@ rule train_surrogate:
     conda:
         "../envs/torch.yaml"
     threads: 1
+    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, input, attempt: network_memory(
             SURROGATE, wildcards.network, input.frames, attempt

@@ -37,8 +37,10 @@ def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     assert default["surrogate"].pop("predictors") is None
     searched = StudySettings.from_mapping({"name": "demo", "title": "Demo", **SEARCHED}, "test").model_dump()
     shorter = {
+        "autoencoder.learning.search.budget.workers": (1, 2),
+        "surrogate.networks.conv1d_lags.learning.search.budget.workers": (1, 2),
         "calendering.compression_degrees_percent": ([20, 50], [20, 35, 50]),
-        "autoencoder.learning.training.epochs": (20, 40),
+        "autoencoder.learning.training.epochs": (15, 40),
         "surrogate.networks.conv1d_lags.learning.training.epochs": (8, 12),
         "surrogate.networks.conv1d_lags.learning.search.epochs": (4, 6),
     }
