@@ -41,11 +41,11 @@ rule search_autoencoder:
         "<logs>/autoencoder/search_autoencoder/{case}.log",
     benchmark:
         "<benchmarks>/autoencoder/search_autoencoder/{case}.tsv"
+    priority: 1  # they take longest
     localrule: True
     conda:
         "../envs/torch.yaml"
     threads: AUTOENCODER.learning.search.budget.threads if AUTOENCODER.learning.search else 1
-    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, attempt: training_mb(
             AUTOENCODER.learned_bytes,
@@ -86,10 +86,10 @@ rule train_autoencoder:
         "<logs>/autoencoder/train_autoencoder/{case}_w{window}_s{stride}.log",
     benchmark:
         "<benchmarks>/autoencoder/train_autoencoder/{case}_w{window}_s{stride}.tsv"
+    priority: 1  # they take longest
     conda:
         "../envs/torch.yaml"
     threads: 1
-    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, attempt: training_mb(
             AUTOENCODER.learned_bytes, AUTOENCODER.cache_mb, attempt

@@ -53,11 +53,11 @@ rule search_surrogate:
         "<logs>/surrogate/search_surrogate/{network}.log",
     benchmark:
         "<benchmarks>/surrogate/search_surrogate/{network}.tsv"
+    priority: 1  # they take longest
     localrule: True
     conda:
         "../envs/torch.yaml"
     threads: lambda wildcards: SURROGATE.network(wildcards.network).learning.search.budget.threads
-    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, input, attempt: network_memory(
             SURROGATE,
@@ -102,10 +102,10 @@ rule train_surrogate:
         "<logs>/surrogate/train_surrogate/{network}.log",
     benchmark:
         "<benchmarks>/surrogate/train_surrogate/{network}.tsv"
+    priority: 1  # they take longest
     conda:
         "../envs/torch.yaml"
     threads: 1
-    priority: 1  # they take longest
     resources:
         mem_mb=lambda wildcards, input, attempt: network_memory(
             SURROGATE, wildcards.network, input.frames, attempt

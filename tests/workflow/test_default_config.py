@@ -37,10 +37,14 @@ def test_what_it_shows_is_the_default_but_for_what_the_demo_needs():
     assert default["surrogate"].pop("predictors") is None
     searched = StudySettings.from_mapping({"name": "demo", "title": "Demo", **SEARCHED}, "test").model_dump()
     shorter = {
-        "autoencoder.learning.search.budget.workers": (1, 2),
-        "surrogate.networks.conv1d_lags.learning.search.budget.workers": (1, 2),
+        **{
+            f"{learner}.learning.search.budget.{last}": values
+            for learner in ("autoencoder", "surrogate.networks.conv1d_lags")
+            for last, values in {"workers": (1, 2), "n_trials": (4, 6), "n_startup_trials": (2, 4)}.items()
+        },
         "calendering.compression_degrees_percent": ([20, 50], [20, 35, 50]),
         "autoencoder.learning.training.epochs": (15, 40),
+        "autoencoder.learning.search.space.epochs": ([15], [20]),
         "surrogate.networks.conv1d_lags.learning.training.epochs": (8, 12),
         "surrogate.networks.conv1d_lags.learning.search.epochs": (4, 6),
     }
