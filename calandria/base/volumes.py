@@ -460,6 +460,12 @@ def volume_fractions(labels: NDArray[np.uint8]) -> dict[str, float]:
     return {NAMES[code]: float(counts[code] / solid_and_pore) if solid_and_pore else 0.0 for code in (0, 1, 2)}
 
 
+def r2(true: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """Return 1 - residual / total sum of squares about the mean of ``true``; NaN without variance."""
+    total = float(((true - true.mean()) ** 2).sum()) if true.size else 0.0
+    return 1 - float(((true - predicted) ** 2).sum()) / total if total else float("nan")
+
+
 def occupied_slices(labels: NDArray[np.uint8]) -> slice:
     """Return the slices of a volume (z, y, x) that the electrode fills: those of which less than half is void.
 

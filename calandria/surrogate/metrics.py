@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.phases import CODES, ELECTRODE, NAMES, PORE, VOID
+from ..base.volumes import r2
 
 
 def label_errors(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> dict[str, float]:
@@ -18,12 +19,6 @@ def label_errors(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> dict[
     """
     t, p = true.astype(np.float64), predicted.astype(np.float64)
     return {"mse": float(((t - p) ** 2).mean()), "mae": float(np.abs(t - p).mean()), "r2_with_void": r2(t, p)}
-
-
-def r2(true: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
-    """Return 1 - residual / total sum of squares about the mean of ``true``; NaN without variance."""
-    total = float(((true - true.mean()) ** 2).sum()) if true.size else 0.0
-    return 1 - float(((true - predicted) ** 2).sum()) / total if total else float("nan")
 
 
 def r2_film(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:

@@ -1,0 +1,1 @@
+"""Spheres from labelled frames: the inverse of voxelizing."""
