@@ -104,6 +104,19 @@ def main() -> None:
             f"{whole.phase.size:8} spheres  {best_ms(lambda p=whole: paint_frame(p, 0, THICKNESS_UM, GRID), options.repeats):8.2f} ms"
             f"   at equal sphere volume {best_ms(lambda p=many: paint_frame(p, 0, THICKNESS_UM, GRID), options.repeats):8.2f} ms"
         )
+    print("volume conserved, by the share of the film that the spheres' volumes add up to; times without and with:")
+    conserving = replace(GRID, conserve_volume=True)
+    volume = 30.4 * 30.4 * THICKNESS_UM
+    for share in (0.4, 0.5, 0.6, 0.7, 0.8):
+        scale = (share * volume / float((4 / 3 * np.pi * particles.radius**3).sum())) ** (1 / 3)
+        scaled = replace(particles, radius=particles.radius * scale)
+        times = [
+            best_ms(lambda p=scaled, g=grid: paint_frame(p, 0, THICKNESS_UM, g), options.repeats) for grid in (GRID, conserving)
+        ]
+        painted = paint_frame(scaled, 0, THICKNESS_UM, conserving)
+        print(
+            f"{share:8.0%} solid  {times[0]:8.2f} ms {times[1]:8.2f} ms   grown: CBD {painted.grown_cbd:.1%}, AM {painted.grown_am:.1%}"
+        )
 
 
 if __name__ == "__main__":

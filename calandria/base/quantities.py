@@ -95,7 +95,7 @@ _DEFINED = (
         "lost in overlaps",
         "",
         "calendering",
-        "share of the sum of a phase's sphere volumes that its voxels lack; largest of all frames",
+        "share of the sum of a phase's sphere volumes that its voxels lack (where volume is conserved: in the end); largest of all frames",
     ),
     Quantity(
         "cut_loss",
@@ -103,6 +103,13 @@ _DEFINED = (
         "",
         "calendering",
         "share of the solid voxels above the surface, which became void; largest of all frames",
+    ),
+    Quantity(
+        "grown",
+        "grown",
+        "",
+        "calendering",
+        "pore voxels that a phase took so that its volume is conserved, over the sum of its sphere volumes; largest of all frames",
     ),
     Quantity("frames_given", "given", "frames", "surrogate", "true frames that a rollout starts from"),
     Quantity("frames_predicted", "predicted", "frames", "surrogate", "frames that are compared with the true ones"),

@@ -21,7 +21,7 @@ def series(reading: Reading) -> Iterator[Result | Fact]:
         attributes, edge = facts.attributes, facts.voxel_edge_um
         largest = {
             name: float(max(facts.frames[name]))
-            for name in ("overlap_loss_cbd", "overlap_loss_am", "cut_loss")
+            for name in ("overlap_loss_cbd", "overlap_loss_am", "cut_loss", "grown_cbd", "grown_am")
             if name in facts.frames
         }
     press = "estimated" if attributes.get("press_is_estimated") else "press table"
@@ -29,6 +29,8 @@ def series(reading: Reading) -> Iterator[Result | Fact]:
         press = "estimated, as deep as the run's label says"
     words = {"press": press, "times from": attributes.get("time_source"), "surface from": attributes.get("surface_source")}
     words["replicate of"] = attributes.get("replicate_of")
+    words["solid volume"] = "conserved" if attributes.get("conserve_volume") else "lost in overlaps"
+    words["volume missing"] = attributes.get("volume_missing")
     for fact, text in words.items():
         if text:
             yield reading.fact(fact, str(text), "series")
@@ -36,8 +38,8 @@ def series(reading: Reading) -> Iterator[Result | Fact]:
     stretch = float(attributes.get("box_misfit") or 0.0)
     yield reading.result("box_stretch", stretch if stretch > NEGLIGIBLE else 0.0, "series")
     for name, value in largest.items():
-        phase = name.removeprefix("overlap_loss_") if name.startswith("overlap_loss_") else ""
-        yield reading.result("overlap_loss" if phase else name, value, "series", phase=phase)
+        quantity, phase = (name, "") if name == "cut_loss" else name.rsplit("_", 1)
+        yield reading.result(quantity, value, "series", phase=phase)
 
 
 class _Porosity:
@@ -72,6 +74,18 @@ def _text(facts: Facts) -> str:
     if texts(facts, "replicate of"):
         words += " Replicates of a film are no films of their own, so means over films leave them out."
     return words
+
+
+def _warning(facts: Facts) -> str:
+    missing = [row for row in facts if row.fact == "volume missing"]
+    runs = [f"{row.film} at {row.degree_percent} % ({row.text})" for row in missing]
+    named = "; ".join(runs[:20]) + (f" and {len(runs) - 20} more" if len(runs) > 20 else "")
+    return (
+        f"Pores full: {named}: the film is thinner than its spheres' volume allows, so the porosity of these frames is 0 and solid is"
+        " missing."
+        if runs
+        else ""
+    )
 
 
 READERS = {"series": series}
@@ -132,13 +146,15 @@ SECTION = StageSection(
             "How the frames were voxelized",
             {"stage": "calendering", "film": SOME},
             ("film", "degree_percent"),
-            ("voxel_edge", "box_stretch", "overlap_loss", "cut_loss"),
+            ("voxel_edge", "box_stretch", "overlap_loss", "cut_loss", "grown"),
             ("phase",),
             "Stretch: largest share by which positions, not radii, are stretched along x and y so that sides hold whole voxels. Lost in"
             " overlaps: what lies in two spheres counts once, and CBD under active material vanishes; the pores are larger by it than"
-            " spheres that do not overlap would leave them. How press and times were found is in facts.csv.",
+            " spheres that do not overlap would leave them. Grown: where volume is conserved, a phase takes so many pore voxels around"
+            " its spheres, and what is lost is only what the pores could not hold. How press and times were found is in facts.csv.",
         ),
     ),
     finder=_Porosity,
+    warning=_warning,
 )
 """The films' section on the page; their numbers come from the stages calendering and transport."""

@@ -231,6 +231,8 @@ class VoxelSettings(Section):
     """Relative change of the voxel edge up to which whole voxels are made to fill a periodic box; a fraction."""
     largest_stretch: float = Field(0.005, ge=0, lt=0.1)
     """Stretch of positions (not radii) up to which sides x and y share an edge that fits neither quite, or a box may change during a run; a fraction."""
+    conserve_volume: bool = False
+    """Whether each phase is grown evenly into the pores until it has the volume of its spheres, in every frame; else what overlaps or is cut off is lost."""
 
 
 class CalenderingSettings(Section):
@@ -413,6 +415,6 @@ RULES: dict[str, Rule] = {
         given=_frames,
     ),
     "read_dumps": Rule(("dumps", "motion.timestep_us"), version=4, given=_row_of_run),
-    "voxelize_frames": Rule(("voxels",), version=4),
+    "voxelize_frames": Rule(("voxels",), version=5),
 }
 """What the programs of the stage's rules read."""

@@ -51,7 +51,7 @@ def press_thickness(thickness_um: NDArray[np.float64], press_um: NDArray[np.floa
 def squeeze_spheres(run: ParticleRun, reference: int, frame: int, grid: Grid, new_um: float) -> NDArray[np.uint8]:
     """Return frame ``frame`` (z, y, x) painted from the spheres of ``reference``, their centres moved affinely along z.
 
-    Radii stay, so the solid keeps its volume but for overlap. Nothing but ``new_um`` is read from later frames.
+    Radii stay; solid that overlaps is lost or grown back as ``grid`` says. Nothing but ``new_um`` is read from later frames.
     """
     moved = replace(
         run.particles,
@@ -104,7 +104,8 @@ def affine_spheres_steps(series: Labelled, particles: ParticleRun) -> Step:
     """
     true_um = np.array(series.frames["thickness_um"])
     check_same_run(particles, len(series.labels), true_um)
-    grid = grid_of_series(particles.particles.box, series.labels.shape[1:], series.voxel_edge_um, series.periodic)
+    conserve = bool(series.attributes.get("conserve_volume", False))
+    grid = grid_of_series(particles.particles.box, series.labels.shape[1:], series.voxel_edge_um, series.periodic, conserve)
     return lambda start, target: (
         squeeze_spheres(particles, start, target, grid, float(true_um[target])),
         float(true_um[target]),

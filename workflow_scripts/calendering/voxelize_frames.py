@@ -1,5 +1,6 @@
 """Program: the particles of a run to a labelled time series."""
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -8,12 +9,14 @@ from calandria.base.stage import read_given
 from calandria.base.volumes import Labelled, write_labelled
 from calandria.calendering.particles import read_run_file
 from calandria.calendering.settings import RULES, CalenderingSettings
-from calandria.calendering.voxels import choose_grid, paint_frames
+from calandria.calendering.voxels import choose_grid, paint_frames, volume_missing
 from calandria.cli.program import program, run
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = """Paint every frame of a run into a labelled time series (t, z, y, x): 0 pore, 1 CBD, 2 AM, 4 void above the film.
 
-Frame quantities in the file: press_position_um, thickness_um, compression_degree, time_us, porosity_free, overlap_loss_cbd, overlap_loss_am, cut_loss (fractions)."""
+Frame quantities in the file: press_position_um, thickness_um, compression_degree, time_us, porosity_free, overlap_loss_cbd, overlap_loss_am, cut_loss, grown_cbd, grown_am (fractions)."""
 FACTS = (
     "film",
     "compression_degree_percent",
@@ -42,11 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dem = read_run_file(options.particles)
     grid = choose_grid(dem.particles, dem.thickness_um, settings)
     labels, measured = paint_frames(dem.particles, dem.thickness_um, grid)
+    missing = volume_missing(measured) if grid.conserve_volume else ""
+    if missing:
+        log.warning("voxelize_frames: the pores do not hold the volume of the spheres: %s", missing)
     columns = {name: getattr(dem, name) for name in ("press_position_um", "thickness_um", "compression_degree", "time_us")}
     columns |= measured
     attributes = {name: dem.attributes[name] for name in FACTS} | {
         **{name: dem.attributes[name] for name in ("replicate_of",) if name in dem.attributes},
         "box_misfit": grid.misfit,
+        "conserve_volume": grid.conserve_volume,
+        **({"volume_missing": missing} if missing else {}),
         "particles_provenance": dem.attributes["provenance"],
         "provenance": provenance(given, inputs={"particles": options.particles}),
     }

@@ -86,6 +86,24 @@ def test_dumps_become_a_labelled_series(made):
     assert facts["provenance"]["inputs_sha256"].keys() == {"particles"}
 
 
+@pytest.mark.parametrize("conserve", [True, False])
+def test_series_says_whether_solid_volume_is_conserved_and_what_is_missing(made, conserve):
+    folder, _ = made
+    settings = slice_of(folder, {"voxels": {"voxel_edge_um": 0.25, "conserve_volume": conserve}}, "chosen.json")
+    voxelize_frames.main(arguments("voxelize_frames", settings, folder))
+    series, particles = read_labelled(folder / "frames.zarr.zip"), read_run_file(folder / "particles.h5").particles
+    assert series.attributes["conserve_volume"] is conserve
+    for phase in (1, 2):
+        whole = (4 / 3 * np.pi * (particles.radius[:, particles.phase == phase] / 0.25) ** 3).sum(axis=1)
+        held = (series.labels == phase).sum(axis=(1, 2, 3))
+        name = {1: "cbd", 2: "am"}[phase]
+        assert (series.frames[f"grown_{name}"] > 0).any() == conserve
+        if conserve:
+            assert np.allclose(series.frames[f"overlap_loss_{name}"], 1 - held / whole)
+    lost = max(series.frames[f"overlap_loss_{name}"].max() for name in ("cbd", "am"))
+    assert ("volume_missing" in series.attributes) == (conserve and lost > 0.01)
+
+
 def test_lowest_point_and_relation_go_with_the_series(tmp_path):
     write_loading(tmp_path)
     settings = slice_of(tmp_path, {"voxels": {"voxel_edge_um": 0.25}})

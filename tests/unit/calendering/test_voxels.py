@@ -219,7 +219,7 @@ def test_grid_of_a_series_is_the_one_it_was_voxelized_on(size, periodic):
     box[:, 0] = [[-1.0, size - 1], [-3.0, size - 3], [-1.0, size - 1]]
     particles = replace(particles, box=box)
     chosen = choose_grid(particles, np.full(3, 20.0), VoxelSettings(voxel_edge_um=1.0, largest_stretch=0.09))
-    again = grid_of_series(box, chosen.shape, chosen.edge_um, (False, periodic[1], periodic[0]))
+    again = grid_of_series(box, chosen.shape, chosen.edge_um, (False, periodic[1], periodic[0]), False)
     assert again == chosen and (chosen.misfit > 0) == periodic[0]
     # one frame taken out of the run, as a baseline does, is painted where the whole run's was
     alone = replace(particles, **{name: getattr(particles, name)[:1] for name in ("x", "y", "z", "radius", "box")})
@@ -229,6 +229,6 @@ def test_grid_of_a_series_is_the_one_it_was_voxelized_on(size, periodic):
 
 def test_series_of_another_box_is_refused():
     box = random_particles(3, 2, (20, 15, 30)).box
-    assert grid_of_series(box, (24, 15, 30), 1.0, (False, True, True)).shape == (24, 15, 30)
+    assert grid_of_series(box, (24, 15, 30), 1.0, (False, True, True), False).shape == (24, 15, 30)
     with pytest.raises(ContractError, match="15 x 30 voxels"):
-        grid_of_series(box, (24, 30, 15), 1.0, (False, True, True))
+        grid_of_series(box, (24, 30, 15), 1.0, (False, True, True), False)

@@ -9,6 +9,7 @@ import pytest
 from calandria.base.errors import ContractError, InputFileError
 from calandria.base.results import Fact, Result
 from calandria.base.volumes import Labelled
+from calandria.calendering.results import SECTION as FILMS
 from calandria.report.gather import reader_of, rows_of
 from calandria.report.results import published_table
 from tests.helpers.reporting import (
@@ -43,7 +44,12 @@ def image(label_map="0=pore 1=cbd 2=am", **attributes):
 
 def series(**attributes):
     film = pressed_film()
-    losses = {"overlap_loss_cbd": np.zeros(9), "overlap_loss_am": np.linspace(0, 0.25, 9), "cut_loss": np.full(9, 0.01)}
+    losses = {
+        "overlap_loss_cbd": np.zeros(9),
+        "overlap_loss_am": np.linspace(0, 0.25, 9),
+        "cut_loss": np.full(9, 0.01),
+        "grown_cbd": np.full(9, 0.3),
+    }
     return Labelled(film.labels, 0.5, film.periodic, "made", film.frames | losses, film.attributes | attributes)
 
 
@@ -159,8 +165,20 @@ def test_how_a_run_was_read_and_voxelized(tmp_path):
     found = rows_by(rows, "quantity", "phase")
     assert found["voxel_edge", ""].value == 0.5 and found["box_stretch", ""].value == 0, "rounding is no stretch"
     assert found["overlap_loss", "am"].value == 0.25 and found["cut_loss", ""].value == pytest.approx(0.01)
+    assert found["grown", "cbd"].value == pytest.approx(0.3) and ("grown", "am") not in found
+    assert facts["solid volume", ""] == "lost in overlaps" and ("volume missing", "") not in facts
     assert facts["press", ""].startswith("estimated, as deep as") and facts["times from", ""] == "settings: frame_interval_us"
     assert {row.digest for row in rows} == {"d1" * 32}, "the record of measure_frames has the digest of the series"
+
+
+def test_frames_whose_pores_are_full_are_a_warning(tmp_path):
+    attributes = {"conserve_volume": True, "volume_missing": "CBD lacks up to 20.0 % of its volume in 1 of 9 frames"}
+    files = {"series": series(**attributes), "measured": made("transport", inputs_sha256={"true": "d1" * 32})}
+    rows = list(rows_of(source_files(tmp_path, "calendering", "series", files, film="f1", degree_percent=50), tmp_path, 0.47))
+    facts = [row for row in rows if isinstance(row, Fact)]
+    assert [row.text for row in facts if row.fact == "solid volume"] == ["conserved"]
+    assert "Pores full: f1 at 50 % (CBD lacks up to 20.0 %" in FILMS.warning(facts)
+    assert FILMS.warning([row for row in facts if row.fact != "volume missing"]) == ""
 
 
 def surrogate(tmp_path, rows=METRICS, leaking=False, degree=20):

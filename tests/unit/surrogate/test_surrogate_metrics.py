@@ -179,6 +179,17 @@ def test_affine_spheres_take_the_grid_of_the_series_whatever_the_settings_were(p
     assert np.array_equal(found, labels)
 
 
+@pytest.mark.parametrize("attributes", [{}, {"conserve_volume": False}, {"conserve_volume": True}])
+def test_affine_spheres_conserve_volume_where_the_series_does(attributes):
+    series, dem = affine_film()
+    conserve = attributes.get("conserve_volume", False)
+    grid = Grid(series.labels.shape[1:], EDGE_UM, (True, True), 0.0, conserve_volume=conserve)
+    painted = [paint_frame(dem.particles, frame, dem.thickness_um[frame], grid).labels for frame in range(len(series.labels))]
+    own = replace(series, labels=np.stack(painted), attributes=series.attributes | attributes)
+    assert np.array_equal(own.labels, series.labels) != conserve, "the spheres overlap, so it matters"
+    assert np.array_equal(predict_by_baseline("affine_spheres", own, 3, "rollout", dem)[0], own.labels)
+
+
 def test_affine_spheres_need_their_own_particles():
     series, dem = affine_film()
     other = ParticleRun(dem.particles, dem.press_position_um, dem.thickness_um * 0.9, dem.compression_degree, dem.time_us, {})
