@@ -25,6 +25,8 @@ import yaml
 from numpy.typing import NDArray
 
 from calandria.api import read_dumps
+from calandria.base.volumes import r2
+from calandria.calendering.dumps import Particles
 from calandria.calendering.films import read_data
 from calandria.calendering.lammps import next_turn_formula, press_speed, pressing, simulation
 from calandria.calendering.press import read_press
@@ -88,8 +90,6 @@ def pressed_by_lammps(settings: CalenderingSettings, dried: str, kept: Path) -> 
 
 def painted(film: Film, centres: NDArray[np.float64], press_um: float, settings: CalenderingSettings) -> NDArray[np.uint8]:
     """Paint centres (n, 3) on the study's grid, below the press."""
-    from calandria.calendering.dumps import Particles
-
     box = np.vstack([film.box_um, [0.0, film.press_um.max()]])[None]
     identity = np.arange(len(film.radius_um))
     x, y, z = (np.ascontiguousarray(centres[None, :, axis]) for axis in range(3))
@@ -102,8 +102,7 @@ def painted(film: Film, centres: NDArray[np.float64], press_um: float, settings:
 
 def score(true: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:
     """Return R2 of phase codes, void included, as in the calendering paper."""
-    g, p = true.astype(np.float64), predicted.astype(np.float64)
-    return float(1 - ((g - p) ** 2).sum() / ((g - g.mean()) ** 2).sum())
+    return r2(true.astype(np.float64), predicted.astype(np.float64))
 
 
 def rows_of_film(film: Film, lammps_s: float, settings: CalenderingSettings) -> Iterator[dict]:

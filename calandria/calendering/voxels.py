@@ -19,7 +19,7 @@ from .settings import VoxelSettings
 KERNELS = "calandria.calendering._voxels"
 ROUNDING = 1e-9
 LARGEST_LOSS = 0.01
-"""Share of a phase's volume whose loss is told where volume is to be conserved."""
+"""Share of a phase's volume whose loss is reported where volume is to be conserved."""
 FIRST_BAND = (0.05, 4.0)
 """Width of the band around spheres in which voxels are sought first: voxels, and times the width that would do on free spheres; it costs time only."""
 

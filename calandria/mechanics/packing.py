@@ -14,7 +14,8 @@ from .law import ADHESIONS, TANGENTIALS, CLaw, ContactLaw
 
 KERNELS = "calandria.mechanics._mechanics"
 FOIL_REACH_UM = 0.02
-FOIL, PRESS = 0, 1
+PRESS = 1
+"""Its index among the walls; the foil is the first."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.errors import ContractError
 from .film import Film
 from .law import ContactLaw
 from .packing import DEFAULT, Packing, Relaxation
@@ -112,7 +113,13 @@ def roll_out(
         Frames of the rollout, given ones included; None for all.
     n_lag
         Given frames before the last one that contacts remember; None for all.
+
+    Raises
+    ------
+    ContractError
+        No frame is given, or one after the turn; the spheres flew apart.
     """
+    _check_given(film, n_given)
     last = n_given - 1
     end = film.n_frames if n_frames is None else min(n_frames, film.n_frames)
     packing = spin_up(film, last, last if n_lag is None else n_lag, law, relaxation)
@@ -128,8 +135,9 @@ def one_steps(film: Film, n_given: int, law: ContactLaw, relaxation: Relaxation 
     """Predict each frame from the true ones before it.
 
     While the press sinks, every step begins anew with the ``n_given - 1`` frames before its own. Contacts set once, at the turn, from the
-    frames before it; afterwards the centres are put back on the true ones at each frame.
+    frames before it; afterwards the centres are put back on the true ones at each frame. Raises as :func:`roll_out`.
     """
+    _check_given(film, n_given)
     n_lag = n_given - 1
     centres, surface = np.array(film.centres_um), np.full(film.n_frames, np.nan)
     press: _Press | None = None
@@ -142,3 +150,12 @@ def one_steps(film: Film, n_given: int, law: ContactLaw, relaxation: Relaxation 
         surface[target] = press.step(target)
         centres[target] = press.packing.centres
     return Rollout(centres, surface)
+
+
+def _check_given(film: Film, n_given: int) -> None:
+    """Refuse given frames after the turn: the springs that contacts got there do not follow from them."""
+    if not 1 <= n_given <= film.turn + 1:
+        raise ContractError(
+            f"{n_given} frames of a film are given; expected 1 to {film.turn + 1}, since the press turns after frame {film.turn}",
+            hint="give fewer frames, or a film whose press turns later",
+        )

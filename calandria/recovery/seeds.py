@@ -67,7 +67,6 @@ def seeds_of_cbd(
     radius: float,
     spacing: float,
     threshold: float,
-    free: NDArray[np.bool_] | None = None,
 ) -> Spheres:
     """Return spheres where a ball of ``radius`` fits best: CBD inside counts 1, active material 0.25, pore -1, CBD in the shell around it -0.15.
 

@@ -102,6 +102,14 @@ def test_the_surface_is_the_press_down_and_rises_with_those_that_carried_it():
     assert lowest.surface_um[-1] - lowest.surface_um[TURN + 1] == pytest.approx(rise, abs=0.02)
 
 
+@pytest.mark.parametrize("n_given", [0, TURN + 2])
+@pytest.mark.parametrize("predict", [roll_out, one_steps])
+def test_given_frames_end_before_the_turn(predict, n_given):
+    with pytest.raises(ContractError, match=f"{n_given} frames .* expected 1 to {TURN + 1}") as raised:
+        predict(film(), n_given, LAW, RELAXATION)
+    assert raised.value.hint
+
+
 def test_a_run_of_particles_becomes_a_film_and_one_whose_box_changes_does_not():
     frames, radius = film().centres_um, np.tile(film().radius_um, (film().n_frames, 1))
     box = np.tile(np.vstack([BOX, [0.0, 12.0]]), (film().n_frames, 1, 1))

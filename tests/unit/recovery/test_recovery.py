@@ -1,3 +1,5 @@
+"""Spheres recovered from labels that were painted from known spheres: gradient, fit, recall, noise, and what is refused."""
+
 import numpy as np
 import pytest
 from scipy import ndimage
